@@ -1,0 +1,85 @@
+"""Tasks, tools, verifiers and the environments; importing it registers their ids in Gymnasium."""
+
+from .base import TextEnv, resolve_tasks
+from .budget import Budget, EndReason, EpisodeConfig
+from .code import CodeEnv
+from .contract import ContractError, Violation, check_environment
+from .datasets import load_tasks, save_tasks, task_to_row
+from .experts import expert_actions, gold_answer
+from .math import MathEnv
+from .protocol import ActionKind, ActionProtocol, ParsedAction, XMLProtocol
+from .registration import ENV_IDS, find_env_id, register_envs
+from .rewards import outcome_reward
+from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits
+from .search import SearchEnv
+from .spaces import UnicodeText, replace_surrogates
+from .subprocess_sandbox import SubprocessSandbox
+from .tasks import CodeTest, Domain, Task, TaskSource, TestKind
+from .testbed import ArithmeticChains, FictionalWorld, SmallPrograms, testbed
+from .tools import PythonTool, SearchConfig, SearchTool, Tool, ToolResult
+from .transcript import Segment, SegmentKind, Transcript, strip_thinking
+from .vector import make_vec
+from .verdicts import Grade, Verdict
+from .verifiers import verify_code, verify_math, verify_search
+from .wrappers import FlattenScaffold
+
+__all__ = [
+    "ENV_IDS",
+    "ActionKind",
+    "ActionProtocol",
+    "ArithmeticChains",
+    "Budget",
+    "CodeEnv",
+    "CodeTest",
+    "ContractError",
+    "Domain",
+    "EndReason",
+    "EpisodeConfig",
+    "ExecResult",
+    "ExecStatus",
+    "FictionalWorld",
+    "FlattenScaffold",
+    "Grade",
+    "MathEnv",
+    "ParsedAction",
+    "PythonTool",
+    "Sandbox",
+    "SandboxLimits",
+    "SearchConfig",
+    "SearchEnv",
+    "SearchTool",
+    "Segment",
+    "SegmentKind",
+    "SmallPrograms",
+    "SubprocessSandbox",
+    "Task",
+    "TaskSource",
+    "TestKind",
+    "TextEnv",
+    "Tool",
+    "ToolResult",
+    "Transcript",
+    "UnicodeText",
+    "Verdict",
+    "Violation",
+    "XMLProtocol",
+    "check_environment",
+    "expert_actions",
+    "find_env_id",
+    "gold_answer",
+    "load_tasks",
+    "make_vec",
+    "outcome_reward",
+    "register_envs",
+    "replace_surrogates",
+    "resolve_tasks",
+    "save_tasks",
+    "strip_thinking",
+    "task_to_row",
+    "testbed",
+    "verify_code",
+    "verify_math",
+    "verify_search",
+]
+
+register_envs()

@@ -1,0 +1,169 @@
+"""Spans: what a detector found in a turn, the task it is read against, and how overlaps merge."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+
+class SpanKind(StrEnum):
+    """What a piece of a trace is; a hidden piece shows as its kind in square brackets."""
+
+    NUMBER = "number"
+    EXPRESSION = "expression"
+    CONSTANT = "constant"
+    NUMBER_WORD = "number_word"
+    ANSWER = "answer"
+    CHOICE = "choice"
+    DATE = "date"
+    ENTITY = "entity"
+    QUERY = "query"
+    DOCUMENT = "document"
+    CODE = "code"
+    OUTPUT = "output"
+    WORD = "word"
+    """A word taken at random (control policies only)."""
+    CUT = "cut"
+    """Left out altogether: rendered as nothing (prefix policies only)."""
+    LABEL = "label"
+    """Protected, never hidden: "Step 1", list markers, names with digits, literal placeholders."""
+
+
+VALUE_KINDS = frozenset(
+    {
+        SpanKind.NUMBER,
+        SpanKind.NUMBER_WORD,
+        SpanKind.EXPRESSION,
+        SpanKind.CONSTANT,
+        SpanKind.DATE,
+    }
+)
+"""Kinds that a label protects even when it is no longer than they are."""
+
+_PRIORITY = {
+    kind: rank
+    for rank, kind in enumerate(
+        (
+            SpanKind.CUT,
+            SpanKind.CODE,
+            SpanKind.DOCUMENT,
+            SpanKind.OUTPUT,
+            SpanKind.QUERY,
+            SpanKind.ANSWER,
+            SpanKind.CHOICE,
+            SpanKind.ENTITY,
+            SpanKind.DATE,
+            SpanKind.EXPRESSION,
+            SpanKind.CONSTANT,
+            SpanKind.NUMBER,
+            SpanKind.NUMBER_WORD,
+            SpanKind.WORD,
+            SpanKind.LABEL,
+        )
+    )
+}
+
+_HIDEABLE = "|".join(
+    kind.upper() for kind in SpanKind if kind not in (SpanKind.CUT, SpanKind.LABEL)
+)
+PLACEHOLDER_BODY = rf"\\*(?:{_HIDEABLE})(?:_\d{{1,6}})?\]"
+PLACEHOLDER = re.compile(rf"\[{PLACEHOLDER_BODY}")
+r"""A placeholder as the renderer writes it, indexed or not, or one of the source: ``[\NUMBER]``."""
+
+
+class MaskableTask(Protocol):
+    """What masking reads of a task; `envs.Task` has all of it."""
+
+    @property
+    def task_id(self) -> str:
+        """Name of the task; seeds random policies."""
+
+    @property
+    def question(self) -> str:
+        """What is asked; values that stand in it are given."""
+
+    @property
+    def answers(self) -> Sequence[str]:
+        """The target and its aliases."""
+
+    @property
+    def entities(self) -> Sequence[str]:
+        """Bridge entities on the way to the target."""
+
+    @property
+    def domain(self) -> str:
+        """One of "math", "code", "search"; any other domain gets every detector."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """A piece of one turn's text: ``turn.text[start:end] == value``."""
+
+    turn: int = 0
+    """Index of the turn; a detector sees one turn and may leave it 0."""
+    start: int
+    end: int
+    kind: SpanKind
+    value: str
+    is_given: bool = False
+    """Whether the value stands in the question."""
+    is_critical: bool = True
+    """Whether the answer depends on it; True as long as nothing has said otherwise."""
+    detector: str = ""
+    group: int = -1
+    """Spans of one group name the same thing; the index of an indexed placeholder."""
+
+
+def merge_overlaps(spans: Iterable[Span], texts: Sequence[str]) -> tuple[Span, ...]:
+    """Spans in reading order, each cluster of overlapping ones joined into one.
+
+    The union of the characters stays what it was, so merging never uncovers anything. The joined
+    span takes the kind that says most (code before answers before entities before numbers), then
+    the longest, then the first; it is given only if all its parts are. Labels are dropped.
+    """
+    ordered = sorted(
+        (span for span in spans if span.kind is not SpanKind.LABEL),
+        key=lambda span: (span.turn, span.start, -span.end, _PRIORITY[span.kind], span.value),
+    )
+    merged: list[Span] = []
+    cluster: list[Span] = []
+    end = -1
+    for span in ordered:
+        if cluster and (span.turn != cluster[0].turn or span.start >= end):
+            merged.append(_joined(cluster, end, texts))
+            cluster = []
+        end = max(end, span.end) if cluster else span.end
+        cluster.append(span)
+    if cluster:
+        merged.append(_joined(cluster, end, texts))
+    return tuple(merged)
+
+
+def _joined(cluster: list[Span], end: int, texts: Sequence[str]) -> Span:
+    """One span over the whole cluster, which is ordered by start and ends at `end`."""
+    best = min(cluster, key=lambda span: (_PRIORITY[span.kind], span.start - span.end, span.start))
+    start = cluster[0].start
+    if best.start == start and best.end == end:
+        return best
+    return replace(
+        best,
+        start=start,
+        end=end,
+        value=texts[best.turn][start:end],
+        is_given=all(span.is_given for span in cluster),
+    )
+
+
+def check_span(span: Span, texts: Sequence[str], source: str) -> None:
+    """Refuses a span that does not agree with the text it lies in.
+
+    Raises:
+        ValueError: If `texts[span.turn][span.start:span.end]` is not the span's value, or empty.
+    """
+    is_inside = 0 <= span.turn < len(texts) and 0 <= span.start < span.end <= len(texts[span.turn])
+    if not is_inside or texts[span.turn][span.start : span.end] != span.value:
+        raise ValueError(
+            f"{source} gave a span at {span.start}:{span.end} of turn {span.turn} with value "
+            f"{span.value[:40]!r}, which is not what stands there. Set value to text[start:end]."
+        )

@@ -1,0 +1,467 @@
+"""`maskgym demo`: nothing comes in, a trained small agent and its report go out, in minutes on a CPU.
+
+The whole path once, on the fictional-world testbed: index, masked traces, a Qwen3-architecture model from
+scratch, a supervised warm start on short questions, GRPO on longer ones, bare evaluation before and after.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .console import Style, paint
+from .interrupts import stop_on_interrupt
+
+if TYPE_CHECKING:
+    from maskgym.agents.chat import Chat
+    from maskgym.agents.experiment import ExperimentConfig
+    from maskgym.agents.trajectory import TokenSequence
+    from maskgym.envs.testbed import FictionalWorld
+
+SUMMARY = "mask, warm up, train and evaluate a small model from nothing, in minutes on a CPU"
+EXAMPLES = """\
+  maskgym demo                         the full run; the last line says where its report is
+  maskgym demo --quick                 the same path in about two minutes, too short to learn much
+  maskgym demo --seed 1 --planner bare --run runs/bare"""
+
+LEVEL = 3
+NUM_LESSONS = 4000
+NUM_LESSON_WORLDS = 50
+LESSON_PEOPLE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Sizes of the demo."""
+
+    seed: int = 0
+    """Fixes worlds, weights, task order and samples."""
+
+    reading_steps: int = 150
+    """Warm start, first part: optimiser steps on reading exercises (random facts)."""
+
+    lesson_steps: int = 150
+    """Warm start, second part: optimiser steps on expert trajectories."""
+
+    batch_size: int = 64
+    """Sequences in a warm-start step."""
+
+    warm_start_lr: float = 3e-3
+    """Learning rate of the warm start."""
+
+    num_steps: int = 60
+    """GRPO steps."""
+
+    tasks_per_step: int = 16
+    """Questions in a GRPO step."""
+
+    group_size: int = 8
+    """Rollouts of a question that share a baseline."""
+
+    lr: float = 3e-4
+    """Learning rate of GRPO."""
+
+    num_eval_tasks: int = 256
+    """Held-out questions of the bare evaluations."""
+
+    planner: str = "rescue"
+    """Who sees a scaffold; see `GuidanceConfig`."""
+
+    train_on: str = "bare"
+    """Prompt of the loss; see `GuidanceConfig`."""
+
+    engine: str = "transformers"
+    """What samples."""
+
+
+LESSONS: tuple[tuple[int, str, float], ...] = (
+    (1, "", 0.3),
+    (2, "", 0.5),
+    (2, "all", 0.1),
+    (3, "all", 0.1),
+)
+"""Warm-start lessons: level, mask policy of the scaffold ("" for bare), share."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `maskgym demo`."""
+    add = parser.add_argument
+    add(
+        "--run",
+        default="runs/demo",
+        metavar="FOLDER",
+        help="run folder (a number is added if taken)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="worlds, weights and samples")
+    add("--quick", action="store_true", help="a short run that only shows that everything works")
+    add(
+        "--planner",
+        default=DemoConfig.planner,
+        choices=("bare", "always", "mixed", "rescue"),
+        help="who sees a masked scaffold",
+    )
+    add(
+        "--train-on",
+        default=DemoConfig.train_on,
+        choices=("guided", "bare"),
+        help="prompt of the loss",
+    )
+    add("--steps", type=int, metavar="N", help="GRPO steps")
+    add("--lr", type=float, metavar="RATE", help="learning rate of GRPO")
+    add(
+        "--engine",
+        default=DemoConfig.engine,
+        choices=("auto", "vllm", "transformers"),
+        help="what samples",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the demo; 0 at the end, 130 when interrupted."""
+    from maskgym.agents.experiment import open_trainer
+    from maskgym.agents.run_folder import RunFolder
+
+    started_s = time.perf_counter()
+    config = _config(args)
+    path = _free_folder(Path(args.run))
+    experiment = _experiment(config, path)
+    folder = RunFolder.create(path, experiment)
+    stage = _Stages(5)
+    before: dict[int, str] = {}
+    after: dict[int, str] = {}
+    message = "Stopping after the work in hand; what is there stays. Ctrl-C again stops at once."
+    with stop_on_interrupt(message) as should_stop:
+        stage("building two fictional worlds and their search indexes")
+        _build_indexes(config, path)
+        stage("masking expert traces")
+        _mask_traces(_world(config, LEVEL, "train"), path)
+        stage("making a small model from scratch and warming it up on short questions")
+        is_done = _warm_up(config, experiment, should_stop)
+        if is_done:
+            stage(f"training with GRPO on questions of {LEVEL} hops ({_guidance_text(config)})")
+            with open_trainer(experiment, folder, report=_say, should_stop=should_stop) as trainer:
+                before = _accuracies(config, experiment, trainer)
+                is_done = trainer.run()
+                after = _accuracies(config, experiment, trainer) if is_done else {}
+    if not folder.metrics():
+        return 130
+    stage("writing the report")
+    page = _write_report(folder, config, before, after, time.perf_counter() - started_s)
+    _say(f"Report: {paint(str(page.resolve()), Style.BOLD, stream=sys.stdout)}")
+    return 0 if is_done else 130
+
+
+def _config(args: argparse.Namespace) -> DemoConfig:
+    given = {"seed": args.seed, "planner": args.planner, "train_on": args.train_on}
+    given |= {"engine": args.engine}
+    if args.quick:
+        given |= {"reading_steps": 60, "lesson_steps": 40, "num_steps": 3, "num_eval_tasks": 64}
+    if args.steps is not None:
+        given["num_steps"] = args.steps
+    if args.lr is not None:
+        given["lr"] = args.lr
+    return DemoConfig(**given)
+
+
+def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
+    from maskgym.agents.chat import ChatConfig
+    from maskgym.agents.experiment import ExperimentConfig
+    from maskgym.agents.guidance import GuidanceConfig
+    from maskgym.agents.learner import LearnerConfig
+    from maskgym.agents.rollout import RolloutConfig
+    from maskgym.agents.trainer import TrainerConfig
+    from maskgym.envs import EpisodeConfig, SearchConfig, XMLProtocol
+
+    world = f"testbed:level={LEVEL},seed={config.seed},split="
+    return ExperimentConfig(
+        env_id="maskgym/Search-v0",
+        model=str(path / "warm-start"),
+        train_tasks=world + "train",
+        eval_tasks=world + "test",
+        num_eval_tasks=config.num_eval_tasks,
+        index=str(path / "indexes" / "train"),
+        eval_index=str(path / "indexes" / "test"),
+        # A model this small reads no instructions: they would only lengthen every prompt.
+        episode=EpisodeConfig(max_turns=LEVEL + 2, instructions="", last_turn_notice=""),
+        protocol=XMLProtocol(block_separator=" "),
+        search=SearchConfig(top_k=1, passage_format="plain", timeout_s=None),
+        engine=config.engine,
+        max_model_len=512,
+        max_num_seqs=128,
+        chat=ChatConfig(scaffold_template="Example: {scaffold}\n{text}"),
+        learner=LearnerConfig(lr=config.lr, warmup_steps=5),
+        trainer=TrainerConfig(
+            num_steps=config.num_steps,
+            tasks_per_step=config.tasks_per_step,
+            seed=config.seed,
+            eval_every=10,
+            checkpoint_every=20,
+            trajectories_every=10,
+            guidance=GuidanceConfig(
+                planner=config.planner, train_on=config.train_on, group_size=config.group_size
+            ),
+            # Inline environments: they answer in microseconds, and the run is a function of its seed.
+            rollout=RolloutConfig(max_tokens_per_turn=24, num_env_workers=0),
+        ),
+    )
+
+
+def _world(config: DemoConfig, level: int, split: str) -> "FictionalWorld":
+    from maskgym.envs.testbed import FictionalWorld
+
+    return FictionalWorld(level=level, split=split, seed=config.seed)
+
+
+def _build_indexes(config: DemoConfig, path: Path) -> None:
+    from maskgym.retrieval import BM25Index
+
+    for split in ("train", "test"):
+        passages = _world(config, LEVEL, split).passages()
+        folder = path / "indexes" / split
+        folder.parent.mkdir(exist_ok=True)
+        BM25Index.build(passages).save(folder)
+        _say(f"  {split}: {len(passages)} pages, e.g. {passages[0].text}")
+
+
+def _mask_traces(world: "FictionalWorld", path: Path) -> None:
+    from maskgym.envs import task_to_row
+    from maskgym.masking import mask
+    from maskgym.retrieval import write_rows
+
+    rows, num_visible = [], 0
+    for task in world[:200]:
+        assert task.expert_trace is not None
+        scaffold = mask(task.expert_trace, task, "all")
+        num_visible += scaffold.audit.is_answer_visible
+        rows.append({**task_to_row(task), "scaffold": scaffold.text})
+        if len(rows) == 1:
+            _say(f"  question: {task.question}\n  scaffold: {scaffold.text!r}")
+    write_rows(path / "masked.jsonl", rows)
+    _say(f"  target still visible in {num_visible} of {len(rows)} scaffolds")
+
+
+def _warm_up(
+    config: DemoConfig, experiment: "ExperimentConfig", should_stop: Callable[[], bool]
+) -> bool:
+    """Makes the model and saves it warmed up; False when asked to stop before."""
+    import numpy as np
+
+    from maskgym.agents.chat import Chat, load_tokenizer
+    from maskgym.agents.learner import Learner, LearnerConfig, load_model
+    from maskgym.agents.reading import ReadingExercises
+    from maskgym.agents.sft import supervised_training
+    from maskgym.agents.tiny_model import TinyModelConfig, make_tiny_model, save_model
+    from maskgym.envs.testbed.names import NAMES
+    from maskgym.envs.testbed.world import RELATIONS
+
+    target = Path(experiment.model)
+    make_tiny_model(
+        target,
+        _texts(config),
+        config=TinyModelConfig(
+            hidden_size=96,
+            num_layers=2,
+            intermediate_size=288,
+            num_heads=4,
+            num_kv_heads=4,
+            head_dim=64,
+            max_position_embeddings=512,
+            initializer_range=0.033,
+            tokenizer_kind="word",
+            vocab_size=8192,
+            extra_tokens=TAGS,
+            seed=config.seed,
+        ),
+    )
+    model = load_model(target, device="cpu")
+    chat = Chat(load_tokenizer(target), experiment.chat)
+    num_weights = sum(p.numel() for p in model.parameters())
+    _say(f"  Qwen3 architecture, {num_weights:,} weights, {len(chat.tokenizer)} tokens")  # type: ignore[arg-type]
+    rng = np.random.default_rng(config.seed)
+    exercises = ReadingExercises(chat.tokenizer, keys=RELATIONS, values=NAMES)
+    lessons = _play_lessons(config, experiment, chat)
+    parts: tuple[tuple[str, int, Callable[[], TokenSequence]], ...] = (
+        ("reading exercises", config.reading_steps, lambda: exercises.sample(rng)),
+        ("expert trajectories", config.lesson_steps, lambda: lessons[rng.integers(len(lessons))]),
+    )
+    for name, num_steps, sample in parts:
+        learner = Learner(
+            model,
+            LearnerConfig(
+                lr=config.warm_start_lr,
+                warmup_steps=min(50, num_steps // 2),
+                decay_steps=num_steps if name == "expert trajectories" else 0,
+                betas=(0.9, 0.98),
+                weight_decay=0.01,
+            ),
+        )
+        is_done = supervised_training(
+            learner,
+            partial(_batch, sample, config.batch_size),
+            num_steps=num_steps,
+            name=name,
+            report=_say,
+            should_stop=should_stop,
+        )
+        if not is_done:
+            return False
+    save_model(model, target)
+    return True
+
+
+def _batch(sample: "Callable[[], TokenSequence]", size: int) -> "list[TokenSequence]":
+    return [sample() for _ in range(size)]
+
+
+def _texts(config: DemoConfig) -> Iterator[str]:
+    """What the tokenizer is made from: the words of the testbed and of the chat format."""
+    from maskgym.envs.testbed.names import NAMES
+
+    world = _world(config, LEVEL, "train")
+    yield " ".join(NAMES)
+    for page, task in zip(world.passages(), world, strict=False):
+        yield f"{page.text}\n{task.question}"
+    yield "user\nassistant\nExample: [ENTITY]\nsearch: [ENTITY]\nanswer: [ANSWER]\n"
+
+
+TAGS = tuple(
+    f"<{slash}{name}>"
+    for name in ("think", "search", "information", "answer")
+    for slash in ("", "/")
+)
+
+
+def _play_lessons(
+    config: DemoConfig, experiment: "ExperimentConfig", chat: "Chat"
+) -> "list[TokenSequence]":
+    """Expert trajectories, played in the real environment in worlds of their own.
+
+    Many small worlds, none of them that of training or test: with one world the model would learn its
+    pages by heart instead of learning to read.
+    """
+    from contextlib import closing
+    from dataclasses import replace
+
+    from maskgym.agents.experiment import make_env
+    from maskgym.agents.sft import Lesson, expert_trajectories
+    from maskgym.envs.testbed import FictionalWorld
+
+    experiment = replace(experiment, index="")
+    sequences: list[TokenSequence] = []
+    for number in range(NUM_LESSON_WORLDS):
+        seed = 1000 * (config.seed + 1) + number
+        orders: list[Lesson] = []
+        for level, policy, share in LESSONS:
+            world = FictionalWorld(level=level, seed=seed, num_people=LESSON_PEOPLE)
+            count = round(share * NUM_LESSONS / NUM_LESSON_WORLDS)
+            orders += [Lesson(task=task, scaffold=policy) for task in world[:count]]
+        with closing(make_env(experiment, world)) as env:
+            played = expert_trajectories(env, chat, orders, max_tokens=experiment.max_model_len)
+            sequences += [trajectory.sequence() for trajectory in played]
+    return sequences
+
+
+def _accuracies(config: DemoConfig, experiment: "ExperimentConfig", trainer: Any) -> dict[int, str]:
+    """Bare accuracy on held-out questions of each number of hops."""
+    from dataclasses import replace
+
+    from maskgym.agents.evaluation import evaluate
+
+    found = {}
+    for level in range(1, LEVEL + 2):
+        tasks = _world(config, level, "test")[: config.num_eval_tasks]
+        rollout = replace(trainer.config.rollout, temperature=0.0)
+        evaluation, _ = evaluate(trainer.engine, trainer.chat, trainer.eval_envs, tasks, rollout)
+        found[level] = str(evaluation.accuracy)
+    return found
+
+
+def _write_report(
+    folder: Any, config: DemoConfig, before: dict[int, str], after: dict[int, str], wall_s: float
+) -> Path:
+    from maskgym.agents.report import write_report
+
+    rows = [row for row in folder.metrics() if "eval/accuracy" in row]
+    first, last = rows[0], rows[-1]
+    _say("")
+    lead = []
+    for label, row in (("before", first), ("after", last)):
+        low, high = 100 * row["eval/accuracy_low"], 100 * row["eval/accuracy_high"]
+        lead.append(
+            f"Bare accuracy {label} GRPO, {row['eval/num_tasks']} held-out questions of {LEVEL} hops: "
+            f"{100 * row['eval/accuracy']:.1f}% [{low:.1f}, {high:.1f}] (95% interval)."
+        )
+    gain = 100 * (last["eval/accuracy"] - first["eval/accuracy"])
+    lead.append(
+        f"{gain:+.1f} points in {last['num_rollouts']} rollouts; {wall_s / 60:.1f} minutes in all. "
+        f"Guidance: {_guidance_text(config)}. Evaluation shows no scaffold."
+    )
+    table: Sequence[Sequence[str]] = [
+        ("hops", "warm start, bare", "after GRPO, bare"),
+        *((str(level), before[level], after[level]) for level in after),
+    ]
+    for line in (*lead, *(f"  {a:>5}  {b:<22}  {c}" for a, b, c in table)):
+        _say(line)
+    steps = sorted(path.stem for path in (folder.path / "trajectories").glob("step-*.jsonl"))
+    evals = sorted(path.stem for path in (folder.path / "trajectories").glob("eval-*.jsonl"))
+    samples = {}
+    for heading, name in (
+        ("Before: bare evaluation", evals[0]),
+        ("During: training rollouts", steps[0] if steps else evals[0]),
+        ("After: bare evaluation", evals[-1]),
+    ):
+        chosen = list(folder.trajectories(name))
+        guided = [t for t in chosen if t.is_guided][:4]
+        samples[heading] = [*guided, *[t for t in chosen if not t.is_guided][: 8 - len(guided)]]
+    page: Path = write_report(
+        folder,
+        title="maskgym demo: a search agent from nothing",
+        lead=lead,
+        table=table if after else (),
+        samples=samples,
+    )
+    return page
+
+
+def _guidance_text(config: DemoConfig) -> str:
+    who = {
+        "bare": "no rollout sees a scaffold",
+        "always": "every rollout sees a masked scaffold",
+        "mixed": "half of the rollouts see a masked scaffold",
+        "rescue": "a masked scaffold where all bare rollouts of a question fail",
+    }[config.planner]
+    if config.planner == "bare":
+        return who
+    return f"{who}; loss on the {config.train_on} prompt"
+
+
+def _free_folder(path: Path) -> Path:
+    """The folder, or the first of path-2, path-3, ... that is free."""
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return candidate
+
+
+class _Stages:
+    """Says what begins, with its number and the time since the start."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.number = 0
+        self.started_s = time.perf_counter()
+
+    def __call__(self, what: str) -> None:
+        self.number += 1
+        elapsed = time.perf_counter() - self.started_s
+        head = f"[{self.number}/{self.total}] {elapsed:4.0f} s  {what}"
+        _say(paint(head, Style.BOLD, stream=sys.stdout))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

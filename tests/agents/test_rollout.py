@@ -1,0 +1,276 @@
+"""Rollouts: no barrier, budgets, failures that stay their own, and what is trained on."""
+
+import itertools
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from maskgym.agents.chat import Chat
+from maskgym.agents.guidance import GuidanceConfig, Slot, make_planner
+from maskgym.agents.rollout import (
+    EnvPool,
+    RolloutConfig,
+    RolloutInterruptedError,
+    rollout,
+    rollout_groups,
+)
+from maskgym.agents.scripted_engine import ScriptedEngine, ScriptedEngineConfig
+from maskgym.envs import EpisodeConfig, Task, TextEnv, ToolResult
+from maskgym.masking import ExpertTrace
+
+TASKS = [
+    Task(
+        task_id=f"t{i}",
+        question=f"word{i} ?",
+        answers=(f"word{i}",),
+        expert_trace=ExpertTrace.from_text(f"the answer is word{i} ."),
+        entities=(f"word{i}",),
+    )
+    for i in range(8)
+]
+
+
+class EchoTool:
+    """Gives its argument back, after a while."""
+
+    name = "echo"
+    description = "Echoes."
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+
+    def call(self, argument: str) -> ToolResult:
+        if argument == "boom":
+            raise OSError("no echo today")
+        time.sleep(self.seconds)
+        return ToolResult(text=f"heard {argument}")
+
+
+class EchoEnv(TextEnv):
+    """Says back what it is told; right is the task's word."""
+
+    def grade(self, task: Task, answer: str) -> bool:
+        return answer == task.answers[0]
+
+
+def pool(seconds: float = 0.0, **config: Any) -> EnvPool:
+    settings = EpisodeConfig(instructions="", **config)
+    return EnvPool(lambda: EchoEnv(tasks=TASKS, config=settings, tools=(EchoTool(seconds),)))
+
+
+def engine(texts: list[str], tokenizer: Any, **config: Any) -> ScriptedEngine:
+    eos = (int(tokenizer.eos_token_id),)
+    settings = ScriptedEngineConfig(eos_ids=eos, **config)
+    return ScriptedEngine(
+        [text + "<|im_end|>" for text in texts], tokenizer=tokenizer, config=settings
+    )
+
+
+INLINE = RolloutConfig(num_env_workers=0, max_tokens_per_turn=32)
+
+
+def test_an_episode_of_two_turns_keeps_ids_as_sampled(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    script = ["<echo> hello </echo>", "<answer> word0 </answer>"]
+    (trajectory,) = rollout(
+        engine(script, tiny_tokenizer), chat, pool(), [Slot(task=TASKS[0], index=0)], INLINE
+    )
+    assert trajectory.reward == 1.0
+    assert trajectory.is_correct
+    assert [turn.action_text for turn in trajectory.turns] == script
+    assert [turn.action for turn in trajectory.turns] == ["echo", "answer"]
+    sequence = trajectory.sequence()
+    sampled = [i for i, m in zip(sequence.ids, sequence.loss_mask, strict=True) if m]
+    assert sampled == [i for text in script for i in chat.action_ids(text)]
+    assert "heard hello" in chat.tokenizer.decode(trajectory.turns[1].prompt_ids)
+
+
+def test_the_context_of_each_request_extends_the_one_before(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    prompts: list[tuple[int, ...]] = []
+    texts = iter(["<echo> a </echo>", "<echo> b </echo>", "<answer> word0 </answer>"])
+
+    def script(prompt_ids: tuple[int, ...]) -> list[int]:
+        prompts.append(prompt_ids)
+        return chat.action_ids(next(texts))
+
+    rollout(ScriptedEngine(script), chat, pool(), [Slot(task=TASKS[0], index=0)], INLINE)
+    assert len(prompts) == 3
+    for shorter, longer in itertools.pairwise(prompts):
+        assert longer[: len(shorter)] == shorter
+
+
+def test_a_guided_rollout_shows_the_masked_scaffold_and_keeps_the_bare_prompt(
+    tiny_tokenizer: Any,
+) -> None:
+    chat = Chat(tiny_tokenizer)
+    slot = Slot(task=TASKS[3], index=0, scaffold="all", train_on="bare")
+    (trajectory,) = rollout(
+        engine(["<answer> word3 </answer>"], tiny_tokenizer), chat, pool(), [slot], INLINE
+    )
+    assert trajectory.is_guided
+    assert "word3" not in trajectory.scaffold
+    assert trajectory.bare_prompt_ids == tuple(chat.prompt_ids(TASKS[3].question))
+    assert trajectory.turns[0].prompt_ids != trajectory.bare_prompt_ids
+    assert (
+        trajectory.sequence().ids[: len(trajectory.bare_prompt_ids)] == trajectory.bare_prompt_ids
+    )
+
+
+@pytest.mark.parametrize("num_env_workers", [0, 4])
+def test_a_failing_tool_and_a_failing_environment_leave_their_neighbours_alone(
+    tiny_tokenizer: Any, num_env_workers: int
+) -> None:
+    made: list[EchoEnv] = []
+
+    class Fragile(EchoEnv):
+        def step(self, action: str) -> Any:
+            if "fall" in action:
+                raise RuntimeError("fell")
+            return super().step(action)
+
+    def make() -> EchoEnv:
+        made.append(
+            Fragile(tasks=TASKS, config=EpisodeConfig(instructions=""), tools=(EchoTool(),))
+        )
+        return made[-1]
+
+    by_word = {
+        "word0": ["<echo> boom </echo>", "<answer> word0 </answer>"],
+        "word1": ["<answer> fall </answer>"],
+        "word2": ["<answer> word2 </answer>"],
+    }
+    chat = Chat(tiny_tokenizer)
+
+    def script(prompt_ids: tuple[int, ...]) -> list[int]:
+        text = chat.tokenizer.decode(prompt_ids)
+        return chat.action_ids(next(v for k, v in by_word.items() if k in text).pop(0))
+
+    config = RolloutConfig(num_env_workers=num_env_workers, max_tokens_per_turn=32)
+    slots = [Slot(task=TASKS[i], index=0) for i in range(3)]
+    first, second, third = rollout(ScriptedEngine(script), chat, EnvPool(make), slots, config)
+    assert first.is_correct
+    assert "no echo today" in first.turns[0].tool_error
+    assert second.end_reason == "env_error"
+    assert second.error == "RuntimeError: fell"
+    assert not second.is_trainable
+    assert third.is_correct
+
+
+def test_slow_tools_run_side_by_side(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    inside, most, lock = 0, 0, threading.Lock()
+
+    class Counting(EchoTool):
+        def call(self, argument: str) -> ToolResult:
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.05)
+            with lock:
+                inside -= 1
+            return ToolResult(text="heard")
+
+    envs = EnvPool(
+        lambda: EchoEnv(tasks=TASKS, config=EpisodeConfig(instructions=""), tools=(Counting(),))
+    )
+    script = ["<echo> a </echo>"] * 6 + ["<answer> word0 </answer>"] * 6
+    config = RolloutConfig(num_env_workers=6, max_tokens_per_turn=32)
+    slots = [Slot(task=TASKS[i], index=0) for i in range(6)]
+    rollout(engine(script, tiny_tokenizer), chat, envs, slots, config)
+    assert most >= 3
+
+
+def test_a_late_trajectory_is_truncated_and_the_others_finish(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    config = RolloutConfig(num_env_workers=2, max_tokens_per_turn=32, deadline_s=0.3)
+    by_word = {"word0": "<echo> a </echo>", "word1": "<answer> word1 </answer>"}
+
+    def script(prompt_ids: tuple[int, ...]) -> list[int]:
+        text = chat.tokenizer.decode(prompt_ids)
+        return chat.action_ids(next(v for k, v in by_word.items() if k in text))
+
+    slots = [Slot(task=TASKS[i], index=0) for i in range(2)]
+    late, other = rollout(ScriptedEngine(script), chat, pool(seconds=1.0), slots, config)
+    assert late.end_reason == "deadline"
+    assert other.is_correct
+
+
+def test_an_episode_that_fills_the_context_ends_there(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    length = len(chat.prompt_ids(TASKS[0].question)) + 12
+    script = ["<echo> a </echo>"] * 9
+    (trajectory,) = rollout(
+        engine(script, tiny_tokenizer, max_model_len=length),
+        chat,
+        pool(),
+        [Slot(task=TASKS[0], index=0)],
+        INLINE,
+    )
+    assert trajectory.end_reason == "context"
+    assert trajectory.reward == 0.0
+
+
+def test_an_invalid_action_gets_a_notice_and_is_counted(tiny_tokenizer: Any) -> None:
+    script = ["hello", "<answer> word0 </answer>"]
+    (trajectory,) = rollout(
+        engine(script, tiny_tokenizer),
+        Chat(tiny_tokenizer),
+        pool(),
+        [Slot(task=TASKS[0], index=0)],
+        INLINE,
+    )
+    assert [turn.action for turn in trajectory.turns] == ["invalid", "answer"]
+    assert "No action was found" in trajectory.turns[0].observation
+
+
+def test_rescue_plays_a_second_round_where_all_failed(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+
+    def script(prompt_ids: tuple[int, ...]) -> list[int]:
+        text = chat.tokenizer.decode(prompt_ids)
+        is_right = "word1 ?" in text or "hidden" in text
+        word = "word1" if "word1 ?" in text else "word0"
+        return chat.action_ids(f"<answer> {word if is_right else 'nothing'} </answer>")
+
+    planner = make_planner(GuidanceConfig(planner="rescue", group_size=2))
+    played = rollout_groups(ScriptedEngine(script), chat, pool(), TASKS[:2], planner, INLINE)
+    assert [(t.task_id, t.is_guided, t.reward) for t in played] == [
+        ("t0", False, 0.0),
+        ("t0", False, 0.0),
+        ("t0", True, 1.0),
+        ("t0", True, 1.0),
+        ("t1", False, 1.0),
+        ("t1", False, 1.0),
+    ]
+
+
+def test_an_interrupted_rollout_hands_over_what_was_finished(tiny_tokenizer: Any) -> None:
+    asked = iter([False, False, False, True])
+    script = ["<answer> word0 </answer>", "<echo> a </echo>"] + ["<echo> a </echo>"] * 9
+    slow = engine(script, tiny_tokenizer, num_polls=(1, 50))
+    with pytest.raises(RolloutInterruptedError) as caught:
+        rollout(
+            slow,
+            Chat(tiny_tokenizer),
+            pool(),
+            [Slot(task=TASKS[0], index=0), Slot(task=TASKS[1], index=0)],
+            INLINE,
+            should_stop=lambda: next(asked, True),
+        )
+    assert [t.task_id for t in caught.value.trajectories] == ["t0"]
+    assert slow.num_unfinished == 0
+
+
+def test_sampling_seeds_differ_between_rollouts_and_repeat_between_runs(
+    tiny_tokenizer: Any,
+) -> None:
+    from maskgym.agents.rollout import _request_seed
+
+    slots = [Slot(task=TASKS[0], index=i) for i in range(8)]
+    seeds = {_request_seed(1, slot, turn) for slot in slots for turn in range(3)}
+    assert len(seeds) == 24
+    assert _request_seed(1, slots[0], 0) == _request_seed(1, Slot(task=TASKS[0], index=0), 0)

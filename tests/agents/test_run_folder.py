@@ -1,0 +1,78 @@
+"""Run folders: nothing overwritten, nothing half written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskgym.agents.learner import load_model
+from maskgym.agents.run_folder import RunFolder, load_trainer_state
+from maskgym.agents.trainer import TrainerConfig
+
+
+def test_a_folder_that_holds_something_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="--resume"):
+        RunFolder.create(tmp_path / "run", TrainerConfig())
+    assert (tmp_path / "run" / "precious.txt").read_text() == "mine"
+
+
+def test_the_resolved_configuration_is_saved(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", TrainerConfig(num_steps=7))
+    assert RunFolder.open(tmp_path / "run").config["num_steps"] == 7
+    assert folder.config["guidance"]["planner"] == "always"
+
+
+def test_a_missing_run_names_its_neighbours(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "gsm8k", TrainerConfig())
+    with pytest.raises(FileNotFoundError, match="gsm8k"):
+        RunFolder.open(tmp_path / "gsm8")
+
+
+def test_a_metrics_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", TrainerConfig())
+    folder.append_metrics({"step": 1, "x": 0.5})
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 2, "x"')
+    assert folder.metrics() == [{"step": 1, "x": 0.5}]
+
+
+def test_what_came_after_the_checkpoint_is_dropped_on_resume(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", TrainerConfig())
+    for step in (1, 2, 3):
+        folder.append_metrics({"step": step})
+        folder.write_trajectories(f"step-{step:06d}", [])
+    folder.forget_after(2)
+    assert [row["step"] for row in folder.metrics()] == [1, 2]
+    assert not (folder.path / "trajectories" / "step-000003.jsonl").exists()
+
+
+def test_checkpoints_are_whole_and_only_the_last_stay(
+    tmp_path: Path, tiny_model_dir: Path, tiny_tokenizer: Any
+) -> None:
+    folder = RunFolder.create(tmp_path / "run", TrainerConfig())
+    model: Any = load_model(tiny_model_dir, device="cpu")
+    for step in (1, 2, 3):
+        folder.save_checkpoint(
+            step, model=model, tokenizer=tiny_tokenizer, state={"step": step}, keep=2
+        )
+    assert [path.name for path in folder.checkpoints()] == ["step-000002", "step-000003"]
+    assert load_trainer_state(folder.last_checkpoint())["step"] == 3
+    again: Any = load_model(folder.last_checkpoint(), device="cpu")
+    assert all((a == b).all() for a, b in zip(again.parameters(), model.parameters(), strict=True))
+    # A kill in the middle of writing leaves a folder that no one takes for a checkpoint.
+    (folder.path / "checkpoints" / ".partial-000004").mkdir()
+    assert folder.last_checkpoint().name == "step-000003"
+
+
+def test_a_run_without_checkpoint_says_so(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", TrainerConfig())
+    with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
+        folder.last_checkpoint()
+
+
+def test_the_saved_configuration_is_plain_json(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", TrainerConfig())
+    json.loads((folder.path / "config.json").read_text())

@@ -1,0 +1,159 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskgym.retrieval import BM25Index, Passage, load_index
+from maskgym.retrieval.index_folder import METADATA_FILE
+
+
+def save(folder: Path, text: str = "first version") -> None:
+    BM25Index.build([Passage(id="1", text=text)]).save(folder)
+
+
+def found(folder: Path, query: str) -> int:
+    return len(load_index(folder).search([query], 1)[0])
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    content = json.loads((folder / METADATA_FILE).read_text())
+    (folder / METADATA_FILE).write_text(json.dumps({**content, **changes}))
+
+
+def test_a_new_index_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "on" / "the" / "way"
+    save(folder)
+    opened = load_index(folder)
+    save(folder, "second edition")
+    assert (found(folder, "version"), found(folder, "edition")) == (0, 1)
+    assert len(opened.search(["version"], 1)[0]) == 1  # who has the old one open keeps it
+    assert [entry.name for entry in folder.parent.iterdir()] == ["way"]
+
+
+def test_a_full_disk_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "index")
+    real_save, calls = np.save, []
+
+    def save_until_full(path: Path, array: Any, **options: Any) -> None:
+        calls.append(path)
+        if len(calls) == 5:
+            raise OSError("64 requested and 0 written")
+        real_save(path, array, **options)
+
+    monkeypatch.setattr(np, "save", save_until_full)
+    with pytest.raises(OSError, match=r"room on the disk.*Nothing that was there has changed"):
+        save(tmp_path / "index", "second edition")
+    assert found(tmp_path / "index", "version") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_killed_builder_leaves_the_old_index(tmp_path: Path) -> None:
+    save(tmp_path / "index")
+    program = """
+import os, signal, sys
+import numpy as np
+from maskgym.retrieval import BM25Index, Passage
+real_save, calls = np.save, []
+def save_until_killed(path, array, **options):
+    real_save(path, array, **options)
+    calls.append(path)
+    if len(calls) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+np.save = save_until_killed
+BM25Index.build([Passage(id="1", text="second edition")]).save(sys.argv[1])
+"""
+    for folder in (tmp_path / "index", tmp_path / "new"):
+        done = subprocess.run([sys.executable, "-P", "-c", program, str(folder)], check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert found(tmp_path / "index", "version") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_failed_renaming_brings_the_old_index_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "index")
+    import os
+
+    real_rename = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if str(source).endswith(".partial"):
+            raise OSError("no")
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="Nothing that was there has changed"):
+        save(tmp_path / "index", "second edition")
+    assert found(tmp_path / "index", "version") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="is no index; it stays"):
+        save(tmp_path)
+    with pytest.raises(ValueError, match="is a file"):
+        save(tmp_path / "thesis.tex")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    save(tmp_path / "empty")
+    assert found(tmp_path / "empty", "version") == 1
+
+
+def test_what_is_no_index_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    save(tmp_path / "wiki-index")
+    with pytest.raises(FileNotFoundError, match=r"Did you mean .*wiki-index\?"):
+        load_index(tmp_path / "wiki-indx")
+    with pytest.raises(FileNotFoundError, match="maskgym index CORPUS INDEX"):
+        load_index(tmp_path / "zzz" / "q")
+    with pytest.raises(ValueError, match=r"it has no metadata\.json"):
+        load_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"format_version": 2}, "format version 2; this maskgym reads version 1.*--force"),
+        ({"format_version": None}, "format version None"),
+        ({"surprise": 1}, "cannot be read"),
+        ({"parameters": {"analyzer": "other-1"}}, "tokenised by 'other-1'"),
+        ({"parameters": {"analyzer": "lucene-english-1"}}, "lacks 'k1'"),
+        ({"counts": {}}, "lacks 'nonempty_passages'"),
+        ({"files": {}}, "instead of None"),
+    ],
+)
+def test_metadata_of_another_version_is_refused(
+    tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    save(tmp_path / "index")
+    rewrite(tmp_path / "index", **changes)
+    with pytest.raises(ValueError, match=complaint):
+        load_index(tmp_path / "index")
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    for name in ("documents", "passage_content", "terms"):
+        save(folder)
+        path = folder / f"{name}.npy"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        with pytest.raises(ValueError, match=rf"{name}\.npy has \d+ bytes instead of \d+.*--force"):
+            load_index(folder)
+        path.write_bytes(b"\0" * len(whole))
+        with pytest.raises(ValueError, match=rf"{name}\.npy is damaged.*--force"):
+            load_index(folder)
+        path.unlink()
+        with pytest.raises(ValueError, match=rf"lacks its file {name}\.npy.*--force"):
+            load_index(folder)
+    save(folder)
+    for text in ("{", "[]", "{}", "\x00"):
+        (folder / METADATA_FILE).write_text(text)
+        with pytest.raises(ValueError, match=r"metadata\.json cannot be read.*--force"):
+            load_index(folder)

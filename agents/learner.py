@@ -69,7 +69,7 @@ class StepStats:
     loss: float
     grad_norm: float
     entropy: float
-    """Mean over the trained tokens, nats."""
+    """Mean over the trained tokens, nats; 0 in steps of imitation, which do not compute it."""
 
     logprob_gap: float
     """Mean |trainer - engine| log-probability of the tokens sampled under the trained prompt."""
@@ -168,11 +168,14 @@ class Learner:
         )
         return self._optimise(batches, num_tokens, is_policy=False)
 
-    def logprobs(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+    def logprobs(
+        self, batch: MicroBatch, *, with_entropy: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy of the trained tokens, [M] each, under the temperature.
 
         Only positions that predict a trained token reach the head, in chunks whose logits are
-        recomputed in the backward pass: no [N, T, V] tensor ever exists.
+        recomputed in the backward pass: no [N, T, V] tensor ever exists. Without `with_entropy` the
+        entropies are zeros, and the time for them is saved.
         """
         decoder: Any = self.model.model
         head: Any = self.model.get_output_embeddings()  # type: ignore[operator]
@@ -185,11 +188,14 @@ class Learner:
         def chunk(hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
             logits = head(hidden)
             logprobs = token_logprobs(logits, ids, temperature=self.temperature)
+            if not with_entropy:
+                return logprobs, torch.zeros_like(logprobs)
             with torch.no_grad():
-                entropy = token_entropy(logits, temperature=self.temperature)
-            return logprobs, entropy
+                return logprobs, token_entropy(logits, temperature=self.temperature)
 
         size = self.config.head_chunk_tokens
+        if len(ids_M) <= size:
+            return chunk(hidden_MD, ids_M)
         parts = [
             checkpoint(chunk, hidden_MD[i : i + size], ids_M[i : i + size], use_reentrant=False)
             for i in range(0, len(ids_M), size)
@@ -219,7 +225,7 @@ class Learner:
         sums = {"loss": 0.0, "entropy": 0.0, "gap": 0.0, "clipped": 0.0}
         max_gap, num_trained, num_on_policy = 0.0, 0, 0
         for batch in batches:
-            logprobs_M, entropy_M = self.logprobs(batch)
+            logprobs_M, entropy_M = self.logprobs(batch, with_entropy=is_policy)
             if is_policy:
                 # Off the sampled prompt there is no ratio: the trainer's own value makes it 1.
                 old_M = torch.where(batch.on_policy_M, batch.old_logprobs_M, logprobs_M.detach())

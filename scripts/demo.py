@@ -32,6 +32,7 @@ LEVEL = 3
 NUM_LESSONS = 4000
 NUM_LESSON_WORLDS = 50
 LESSON_PEOPLE = 64
+MICRO_BATCH_TOKENS = 2048  # small ones hold episodes of like length, so that little is padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +194,9 @@ def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
         max_model_len=512,
         max_num_seqs=128,
         chat=ChatConfig(scaffold_template="Example: {scaffold}\n{text}"),
-        learner=LearnerConfig(lr=config.lr, warmup_steps=5),
+        learner=LearnerConfig(
+            lr=config.lr, warmup_steps=5, micro_batch_tokens=MICRO_BATCH_TOKENS
+        ),
         trainer=TrainerConfig(
             num_steps=config.num_steps,
             tasks_per_step=config.tasks_per_step,
@@ -295,6 +298,7 @@ def _warm_up(
                 lr=config.warm_start_lr,
                 warmup_steps=min(50, num_steps // 2),
                 decay_steps=num_steps if name == "expert trajectories" else 0,
+                micro_batch_tokens=MICRO_BATCH_TOKENS,
                 betas=(0.9, 0.98),
                 weight_decay=0.01,
             ),

@@ -42,6 +42,26 @@ def group_advantages(rewards_G: Array, *, normalise: bool = True, epsilon: float
     return scaled
 
 
+def moved_advantages(rewards_G: Array, *, baseline: float) -> Array:
+    """Advantage of guided trajectories whose credit goes to the bare prompt: ``max(r - baseline, 0)``.
+
+    The baseline is the mean reward of the bare rollouts of the same task, so a success counts for what
+    it adds to what the policy can do alone, also where every guided rollout succeeds. What did worse is
+    left alone: it was never sampled from the bare prompt, so there is no ratio that would stop a push
+    away from it. Without division by a standard deviation, after Yan et al. 2025, arXiv:2504.14945
+    (LUFFY), whose off-policy rows are measured against the on-policy mean likewise.
+
+    Args:
+        rewards_G: [G], rewards of the guided trajectories.
+        baseline: Mean reward of the task's bare rollouts.
+
+    Returns:
+        [G], in the order given.
+    """
+    gains: Array = np.maximum(np.asarray(rewards_G, dtype=np.float64) - baseline, 0.0)
+    return gains
+
+
 def is_zero_variance(rewards_G: Array, *, tolerance: float = 1e-8) -> bool:
     """Whether all rewards of a group are equal up to rounding (exact equality misses ties)."""
     rewards = np.asarray(rewards_G, dtype=np.float64)

@@ -99,6 +99,7 @@ def evaluate(
     *,
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], object] = lambda num_finished: None,
 ) -> tuple[Evaluation, list[Trajectory]]:
     """Plays each task once, bare, at the temperature of `config` (0 for greedy), and scores it.
 

@@ -3,6 +3,7 @@
 `maskgym train`, `maskgym eval` and `maskgym demo` are thin layers over this file.
 """
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -145,26 +146,36 @@ def with_stop_strings(config: ExperimentConfig, env: TextEnv) -> ExperimentConfi
 
 
 def make_engine(
-    model: str | Path, config: ExperimentConfig, *, learner: Learner | None = None
+    model: str | Path,
+    config: ExperimentConfig,
+    *,
+    learner: Learner | None = None,
+    report: Callable[[str], None] = print,
 ) -> Engine:
-    """The engine of a run; the Transformers engine samples from the learner's own weights."""
-    name = config.engine
-    if name == "auto":
-        import importlib.util
+    """The engine of a run; the Transformers engine samples from the learner's own weights.
 
-        name = "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+    Under "auto", a vLLM that is installed but does not start here (an old processor, say) gives way to
+    Transformers, and `report` says so.
+    """
     shared = EngineConfig(
         max_model_len=config.max_model_len, max_num_seqs=config.max_num_seqs, dtype=config.dtype
     )
-    if name == "transformers" and learner is not None:
-        from .transformers_engine import TransformersEngine, TransformersEngineConfig
+    name = config.engine
+    if name == "auto" and importlib.util.find_spec("vllm") is not None:
+        try:
+            return open_engine(model, name="vllm", config=shared)
+        except (ImportError, OSError, RuntimeError) as error:
+            report(f"vLLM does not start here ({error}); sampling with Transformers instead.")
+    if name == "vllm" or learner is None:
+        name = "vllm" if name == "vllm" else "transformers"
+        return open_engine(model, name=name, config=shared)
+    from .transformers_engine import TransformersEngine, TransformersEngineConfig
 
-        return TransformersEngine(
-            learner.model,
-            tokenizer=load_tokenizer(model),
-            config=as_config(TransformersEngineConfig, shared),
-        )
-    return open_engine(model, name=name, config=shared)
+    return TransformersEngine(
+        learner.model,
+        tokenizer=load_tokenizer(model),
+        config=as_config(TransformersEngineConfig, shared),
+    )
 
 
 @contextmanager
@@ -206,7 +217,7 @@ def open_trainer(
         model = load_model(model_dir, dtype=config.dtype)
         temperature = config.trainer.rollout.temperature or 1.0
         learner = Learner(model, config.learner, temperature=temperature)
-        engine = make_engine(model_dir, config, learner=learner)
+        engine = make_engine(model_dir, config, learner=learner, report=report)
         trainer = Trainer(
             learner=learner,
             engine=engine,

@@ -52,7 +52,7 @@ class GuidanceConfig:
 
     train_on: str = "guided"
     """Prompt that the loss of a guided rollout conditions on. "guided" is the published method;
-    "bare" moves the credit to the prompt that evaluation uses, without importance ratio."""
+    "bare" moves the credit to the prompt that evaluation uses; see `moved_advantages`."""
 
     group_size: int = 8
     """Rollouts that share a baseline."""

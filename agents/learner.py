@@ -168,9 +168,7 @@ class Learner:
         )
         return self._optimise(batches, num_tokens, is_policy=False)
 
-    def logprobs(
-        self, batch: MicroBatch, *, with_entropy: bool = True
-    ) -> tuple[Tensor, Tensor]:
+    def logprobs(self, batch: MicroBatch, *, with_entropy: bool = True) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy of the trained tokens, [M] each, under the temperature.
 
         Only positions that predict a trained token reach the head, in chunks whose logits are

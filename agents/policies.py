@@ -57,17 +57,15 @@ class SearchFirstPolicy:
         """The search, then the answer."""
         if not self._has_searched:
             self._has_searched = True
-            query: str = self._env.protocol.format_tool_call("search", self._question)
-            return query
-        answer: str = self._env.protocol.format_answer(name_in_passage(observation, self._question))
-        return answer
+            return self._env.protocol.format_tool_call("search", self._question)
+        return self._env.protocol.format_answer(name_in_passage(observation, self._question))
 
 
 def name_in_passage(passage: str, question: str) -> str:
     """The first longest run of capitalised words of a passage that is not in the question."""
     asked = set(_WORD.findall(question.casefold()))
     body = re.sub(r"</?\w+>|\[\d+\]", " ", passage)
-    runs = re.findall(r"\b[A-Z][\w'-]*(?: (?:of |the )?[A-Z][\w'-]*)*", body)
+    runs: list[str] = re.findall(r"\b[A-Z][\w'-]*(?: (?:of |the )?[A-Z][\w'-]*)*", body)
     fresh = [run for run in runs if not set(_WORD.findall(run.casefold())) & asked]
     return max(fresh or runs or ["unknown"], key=lambda run: len(run.split()))
 

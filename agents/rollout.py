@@ -132,6 +132,7 @@ def rollout(
     *,
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], object] = lambda num_finished: None,
 ) -> list[Trajectory]:
     """Plays one episode per slot.
 
@@ -143,6 +144,7 @@ def rollout(
         config: Sampling and limits.
         seed: With the slot, fixes what each turn samples.
         should_stop: Asked between decoding steps.
+        progress: Called with the number of episodes that have just ended, such as `tqdm.update`.
 
     Returns:
         One trajectory per slot, in the order of the slots. An environment that raises or outlives the
@@ -151,7 +153,7 @@ def rollout(
     Raises:
         RolloutInterruptedError: If `should_stop` said yes; it carries what was finished.
     """
-    return _Scheduler(engine, chat, envs, config, seed).run(slots, should_stop)
+    return _Scheduler(engine, chat, envs, config, seed, progress).run(slots, should_stop)
 
 
 def rollout_groups(
@@ -190,13 +192,20 @@ class _Scheduler:
     """The loop behind `rollout`: completions go to environments, observations to the engine."""
 
     def __init__(
-        self, engine: Engine, chat: Chat, envs: EnvPool, config: RolloutConfig, seed: int
+        self,
+        engine: Engine,
+        chat: Chat,
+        envs: EnvPool,
+        config: RolloutConfig,
+        seed: int,
+        progress: Callable[[int], object],
     ) -> None:
         self.engine = engine
         self.chat = chat
         self.envs = envs
         self.config = config
         self.seed = seed
+        self.progress = progress
         self.in_engine: dict[str, int] = {}  # request id -> slot number
         self.in_env: dict[Future[Any], int] = {}
         self.running: dict[int, _Running] = {}
@@ -370,6 +379,7 @@ class _Scheduler:
             error=error,
             passage_ids=tuple(run.passage_ids),
         )
+        self.progress(1)
         if not error and end_reason not in ("deadline", "aborted"):
             self.envs.release(run.env)  # one that raised or may still be stepping is not used again
 

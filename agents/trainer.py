@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..envs import Task
-from .advantages import group_advantages, is_zero_variance
+from .advantages import group_advantages, is_zero_variance, moved_advantages
 from .chat import Chat
 from .engine import Engine
 from .evaluation import Evaluation, evaluate
@@ -194,8 +194,14 @@ class Trainer:
             if len(members) < 2:
                 continue
             rewards = np.array([trajectories[i].reward for i in members])
-            num_flat += is_zero_variance(rewards)
-            values = group_advantages(rewards, normalise=self.config.normalise_advantages)
+            first = trajectories[members[0]]
+            bare = [trajectories[i].reward for i in groups.get(f"{first.task_id}|", ())]
+            if first.is_guided and first.train_on == "bare" and bare:
+                values = moved_advantages(rewards, baseline=float(np.mean(bare)))
+                num_flat += not values.any()
+            else:
+                values = group_advantages(rewards, normalise=self.config.normalise_advantages)
+                num_flat += is_zero_variance(rewards)
             for i, value in zip(members, values, strict=True):
                 advantages[i] = float(value)
         return advantages, num_flat, len(groups)

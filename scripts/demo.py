@@ -5,6 +5,7 @@ scratch, a supervised warm start on short questions, GRPO on longer ones, bare e
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,8 +46,12 @@ class DemoConfig:
     reading_steps: int = 150
     """Warm start, first part: optimiser steps on reading exercises (random facts)."""
 
-    lesson_steps: int = 150
-    """Warm start, second part: optimiser steps on expert trajectories."""
+    lesson_steps: int = 110
+    """Warm start, second part: optimiser steps on expert trajectories, at most."""
+
+    stop_at_loss: float = 0.06
+    """The lessons end once the running loss is below this, nats a token: the model then plays by the
+    rules and finds its way through two hops, and not yet through three."""
 
     batch_size: int = 64
     """Sequences in a warm-start step."""
@@ -54,7 +59,7 @@ class DemoConfig:
     warm_start_lr: float = 3e-3
     """Learning rate of the warm start."""
 
-    num_steps: int = 60
+    num_steps: int = 30
     """GRPO steps."""
 
     tasks_per_step: int = 16
@@ -63,8 +68,11 @@ class DemoConfig:
     group_size: int = 8
     """Rollouts of a question that share a baseline."""
 
-    lr: float = 3e-4
+    lr: float = 1e-4
     """Learning rate of GRPO."""
+
+    temperature: float = 0.8
+    """Of the training rollouts; evaluations are greedy."""
 
     num_eval_tasks: int = 256
     """Held-out questions of the bare evaluations."""
@@ -75,17 +83,18 @@ class DemoConfig:
     train_on: str = "bare"
     """Prompt of the loss; see `GuidanceConfig`."""
 
-    engine: str = "transformers"
-    """What samples."""
+    engine: str = "auto"
+    """What samples: vLLM where it is installed."""
 
 
 LESSONS: tuple[tuple[int, str, float], ...] = (
     (1, "", 0.3),
     (2, "", 0.5),
-    (2, "all", 0.1),
+    (3, "", 0.05),
+    (2, "all", 0.05),
     (3, "all", 0.1),
 )
-"""Warm-start lessons: level, mask policy of the scaffold ("" for bare), share."""
+"""Warm-start lessons: hops, mask policy of the scaffold ("" for bare), share."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +132,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; 0 at the end, 130 when interrupted."""
+    # One thread, before torch starts: tensors this small gain a third from a second one on an idle
+    # machine, and are several times slower with it on a busy one, where OpenMP's threads wait spinning.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from maskgym.agents.experiment import open_trainer
     from maskgym.agents.run_folder import RunFolder
 
@@ -194,21 +206,21 @@ def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
         max_model_len=512,
         max_num_seqs=128,
         chat=ChatConfig(scaffold_template="Example: {scaffold}\n{text}"),
-        learner=LearnerConfig(
-            lr=config.lr, warmup_steps=5, micro_batch_tokens=MICRO_BATCH_TOKENS
-        ),
+        learner=LearnerConfig(lr=config.lr, warmup_steps=5, micro_batch_tokens=MICRO_BATCH_TOKENS),
         trainer=TrainerConfig(
             num_steps=config.num_steps,
             tasks_per_step=config.tasks_per_step,
             seed=config.seed,
-            eval_every=10,
+            eval_every=5,
             checkpoint_every=20,
             trajectories_every=10,
             guidance=GuidanceConfig(
                 planner=config.planner, train_on=config.train_on, group_size=config.group_size
             ),
             # Inline environments: they answer in microseconds, and the run is a function of its seed.
-            rollout=RolloutConfig(max_tokens_per_turn=24, num_env_workers=0),
+            rollout=RolloutConfig(
+                max_tokens_per_turn=24, temperature=config.temperature, num_env_workers=0
+            ),
         ),
     )
 
@@ -292,12 +304,13 @@ def _warm_up(
         ("expert trajectories", config.lesson_steps, lambda: lessons[rng.integers(len(lessons))]),
     )
     for name, num_steps, sample in parts:
+        is_lesson = name == "expert trajectories"
         learner = Learner(
             model,
             LearnerConfig(
                 lr=config.warm_start_lr,
                 warmup_steps=min(50, num_steps // 2),
-                decay_steps=num_steps if name == "expert trajectories" else 0,
+                decay_steps=num_steps if is_lesson else 0,
                 micro_batch_tokens=MICRO_BATCH_TOKENS,
                 betas=(0.9, 0.98),
                 weight_decay=0.01,
@@ -307,6 +320,7 @@ def _warm_up(
             learner,
             partial(_batch, sample, config.batch_size),
             num_steps=num_steps,
+            stop_at_loss=config.stop_at_loss if is_lesson else None,
             name=name,
             report=_say,
             should_stop=should_stop,

@@ -135,6 +135,8 @@ def _config(args: argparse.Namespace) -> Any:
 
 
 def _play_model(config: Any, tasks: Any, should_stop: Any) -> list[Any]:
+    from tqdm import tqdm
+
     from maskgym.agents.chat import Chat, load_tokenizer
     from maskgym.agents.engine import check_model_dir
     from maskgym.agents.evaluation import evaluate
@@ -143,6 +145,7 @@ def _play_model(config: Any, tasks: Any, should_stop: Any) -> list[Any]:
 
     check_model_dir(config.model)
     with (
+        tqdm(total=len(tasks), desc="questions", unit="task", disable=None) as bar,
         closing(EnvPool(lambda: make_env(config, tasks, index=config.index))) as envs,
         closing(make_engine(config.model, config)) as engine,
     ):
@@ -158,6 +161,7 @@ def _play_model(config: Any, tasks: Any, should_stop: Any) -> list[Any]:
                 config.trainer.rollout,
                 seed=config.trainer.seed,
                 should_stop=should_stop,
+                progress=bar.update,
             )
         except RolloutInterruptedError as stop:
             trajectories = stop.trajectories

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,24 @@ def test_a_weight_update_that_is_skipped_trips_the_alarm(
             trainer.engine.update_weights(trainer.learner.named_weights(), version=1)
         trainer.run()
     assert any("stale engine weights" in line for line in lines) == is_skipped
+
+
+@pytest.mark.vllm
+def test_vllm_samples_from_the_weights_of_the_learner(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    """Each step moves the weights; were one update lost, the gap would show it."""
+    pytest.importorskip("vllm")
+    config = replace(experiment(tiny_model_dir, num_steps=3), engine="vllm")
+    folder = RunFolder.create(tmp_path / "run", config)
+    lesson = TokenSequence(ids=tuple(range(9, 39)), loss_mask=(0, *[1] * 29), logprobs=(0.0,) * 30)
+    with open_trainer(config, folder, report=lambda line: None) as trainer:
+        for version in range(3):
+            trainer.learner.supervised_step([lesson])
+            trainer.engine.update_weights(trainer.learner.named_weights(), version=version)
+        assert trainer.run()
+    rows = folder.metrics()
+    assert all(row["train/max_logprob_gap"] < 1e-3 for row in rows[1:])
 
 
 def test_the_order_of_tasks_is_a_function_of_the_step(tmp_path: Path, tiny_model_dir: Path) -> None:

@@ -8,8 +8,9 @@ from ..envs import Task
 from ..envs.verifiers import exact_match, f1_score
 from .chat import Chat
 from .engine import Engine
+from .env_pool import EnvPool
 from .guidance import Slot
-from .rollout import EnvPool, RolloutConfig, rollout
+from .rollout import RolloutConfig, rollout
 from .trajectory import Trajectory
 
 

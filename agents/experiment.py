@@ -27,8 +27,8 @@ from ..envs import (
 from .chat import Chat, ChatConfig, load_tokenizer
 from .config import config_from_dict
 from .engine import Engine, EngineConfig, as_config, open_engine
+from .env_pool import EnvPool
 from .learner import Learner, LearnerConfig, load_model
-from .rollout import EnvPool
 from .run_folder import RunFolder
 from .trainer import Trainer, TrainerConfig, seed_everything
 

@@ -19,10 +19,11 @@ from ..envs import Task
 from .advantages import group_advantages, is_zero_variance, moved_advantages
 from .chat import Chat
 from .engine import Engine
+from .env_pool import EnvPool
 from .evaluation import Evaluation, evaluate
 from .guidance import GuidanceConfig, make_planner
 from .learner import Learner, StepStats
-from .rollout import EnvPool, RolloutConfig, RolloutInterruptedError, rollout_groups
+from .rollout import RolloutConfig, RolloutInterruptedError, rollout_groups
 from .run_folder import RunFolder, load_trainer_state, set_rng_state
 from .trajectory import Trajectory
 

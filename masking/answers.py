@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from .numbers import canonical_number
-from .spans import MaskableTask, Span, SpanKind
+from .spans import MaskableTask, Span, SpanKind, stripped_span
 from .traces import TraceTurn, TurnKind
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)[ \t]*\{|\\.|[{}]", re.DOTALL)
@@ -17,7 +17,7 @@ def find_answers(turn: TraceTurn, task: MaskableTask) -> Iterator[Span]:
     """Places that announce the answer, whatever stands there, and the whole of an answer turn."""
     text = turn.text
     if turn.kind is TurnKind.ANSWER and task.domain != "code":
-        yield from _answer(text, 0, len(text))
+        yield from _answer_span(text, 0, len(text))
     boxes = list(_boxed(text)) if "box" in text else []
     for start, end in boxes:
         yield from _announced(text, start, end)
@@ -68,18 +68,8 @@ def _boxed(text: str) -> Iterator[tuple[int, int]]:
 def _announced(text: str, start: int, end: int) -> Iterator[Span]:
     """An answer up to the first code fence in it: half a fence would change what is code."""
     fence = _FENCE.search(text, start, end)
-    return _answer(text, start, fence.start() if fence else end)
+    return _answer_span(text, start, fence.start() if fence else end)
 
 
-def _answer(text: str, start: int, end: int) -> Iterator[Span]:
-    value = text[start:end]
-    start += len(value) - len(value.lstrip())
-    value = value.strip()
-    if value:
-        yield Span(
-            start=start,
-            end=start + len(value),
-            kind=SpanKind.ANSWER,
-            value=value,
-            detector="final_answers",
-        )
+def _answer_span(text: str, start: int, end: int) -> Iterator[Span]:
+    return stripped_span(text, start, end, kind=SpanKind.ANSWER, detector="final_answers")

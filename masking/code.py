@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from .spans import PLACEHOLDER, MaskableTask, Span, SpanKind
+from .spans import PLACEHOLDER, MaskableTask, Span, SpanKind, stripped_span
 from .traces import TraceTurn, TurnKind
 
 CODE_TOOLS = frozenset(("python", "code", "code_interpreter", "execute", "ipython", "interpreter"))
@@ -17,13 +17,13 @@ _LANGUAGE = re.compile(rf"[ \t]*(?:{PLACEHOLDER.pattern}|[A-Za-z][\w+#.-]{{0,19}
 def find_code(turn: TraceTurn, task: MaskableTask) -> Iterator[Span]:
     """A Python call and the final program of a code task as a whole; in text, fenced blocks."""
     if turn.kind is TurnKind.TOOL_CALL and turn.tool.casefold() in CODE_TOOLS:
-        yield from _stripped(turn.text, 0, len(turn.text))
+        yield from stripped_span(turn.text, 0, len(turn.text), kind=SpanKind.CODE, detector="code")
         return
     blocks = list(_fenced_blocks(turn.text))
     if turn.kind is TurnKind.ANSWER and task.domain == "code" and not blocks:
-        yield from _stripped(turn.text, 0, len(turn.text))
+        yield from stripped_span(turn.text, 0, len(turn.text), kind=SpanKind.CODE, detector="code")
     for start, end in blocks:
-        yield from _stripped(turn.text, start, end)
+        yield from stripped_span(turn.text, start, end, kind=SpanKind.CODE, detector="code")
 
 
 def _fenced_blocks(text: str) -> Iterator[tuple[int, int]]:
@@ -64,18 +64,3 @@ def _closing_fence(text: str, fence: str, line_end: int) -> tuple[int, int]:
 _CLOSING = {
     mark: re.compile(rf"^[ \t>]{{0,20}}+({mark}{{3,}}+)[ \t]*+$", re.MULTILINE) for mark in "`~"
 }
-
-
-def _stripped(text: str, start: int, end: int) -> Iterator[Span]:
-    """One span over the range without the white space around it; none if nothing is left."""
-    value = text[start:end]
-    start += len(value) - len(value.lstrip())
-    value = value.strip()
-    if value:
-        yield Span(
-            start=start,
-            end=start + len(value),
-            kind=SpanKind.CODE,
-            value=value,
-            detector="code",
-        )

@@ -1,7 +1,7 @@
 """Spans: what a detector found in a turn, the task it is read against, and how overlaps merge."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -167,3 +167,14 @@ def check_span(span: Span, texts: Sequence[str], source: str) -> None:
             f"{source} gave a span at {span.start}:{span.end} of turn {span.turn} with value "
             f"{span.value[:40]!r}, which is not what stands there. Set value to text[start:end]."
         )
+
+
+def stripped_span(
+    text: str, start: int, end: int, *, kind: SpanKind, detector: str
+) -> Iterator[Span]:
+    """One span over a range without the white space around it; none if nothing is left."""
+    value = text[start:end]
+    start += len(value) - len(value.lstrip())
+    value = value.strip()
+    if value:
+        yield Span(start=start, end=start + len(value), kind=kind, value=value, detector=detector)

@@ -8,9 +8,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,8 @@ from .console import Style, paint
 from .interrupts import stop_on_interrupt
 
 if TYPE_CHECKING:
-    from maskgym.agents.chat import Chat
     from maskgym.agents.experiment import ExperimentConfig
-    from maskgym.agents.trajectory import TokenSequence
+    from maskgym.agents.warm_start import WarmStartConfig
     from maskgym.envs.testbed import FictionalWorld
 
 SUMMARY = "mask, warm up, train and evaluate a small model from nothing, in minutes on a CPU"
@@ -30,9 +28,6 @@ EXAMPLES = """\
   maskgym demo --seed 1 --planner bare --run runs/bare"""
 
 LEVEL = 3
-NUM_LESSONS = 4000
-NUM_LESSON_WORLDS = 50
-LESSON_PEOPLE = 64
 MICRO_BATCH_TOKENS = 2048  # small ones hold episodes of like length, so that little is padding
 
 
@@ -42,22 +37,6 @@ class DemoConfig:
 
     seed: int = 0
     """Fixes worlds, weights, task order and samples."""
-
-    reading_steps: int = 150
-    """Warm start, first part: optimiser steps on reading exercises (random facts)."""
-
-    lesson_steps: int = 110
-    """Warm start, second part: optimiser steps on expert trajectories, at most."""
-
-    stop_at_loss: float = 0.06
-    """The lessons end once the running loss is below this, nats a token: the model then plays by the
-    rules and finds its way through two hops, and not yet through three."""
-
-    batch_size: int = 64
-    """Sequences in a warm-start step."""
-
-    warm_start_lr: float = 3e-3
-    """Learning rate of the warm start."""
 
     num_steps: int = 30
     """GRPO steps."""
@@ -86,15 +65,8 @@ class DemoConfig:
     engine: str = "auto"
     """What samples: vLLM where it is installed."""
 
-
-LESSONS: tuple[tuple[int, str, float], ...] = (
-    (1, "", 0.3),
-    (2, "", 0.5),
-    (3, "", 0.05),
-    (2, "all", 0.05),
-    (3, "all", 0.1),
-)
-"""Warm-start lessons: hops, mask policy of the scaffold ("" for bare), share."""
+    is_quick: bool = False
+    """Whether the warm start only shows that it works."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from maskgym.agents.experiment import open_trainer
     from maskgym.agents.run_folder import RunFolder
+    from maskgym.agents.warm_start import make_warm_model
 
     started_s = time.perf_counter()
     config = _config(args)
@@ -153,7 +126,9 @@ def run(args: argparse.Namespace) -> int:
         stage("masking expert traces")
         _mask_traces(_world(config, LEVEL, "train"), path)
         stage("making a small model from scratch and warming it up on short questions")
-        is_done = _warm_up(config, experiment, should_stop)
+        is_done = make_warm_model(
+            experiment, _warm_start(config), report=_say, should_stop=should_stop
+        )
         if is_done:
             stage(f"training with GRPO on questions of {LEVEL} hops ({_guidance_text(config)})")
             with open_trainer(experiment, folder, report=_say, should_stop=should_stop) as trainer:
@@ -172,7 +147,7 @@ def _config(args: argparse.Namespace) -> DemoConfig:
     given = {"seed": args.seed, "planner": args.planner, "train_on": args.train_on}
     given |= {"engine": args.engine}
     if args.quick:
-        given |= {"reading_steps": 60, "lesson_steps": 40, "num_steps": 3, "num_eval_tasks": 64}
+        given |= {"is_quick": True, "num_steps": 3, "num_eval_tasks": 64}
     if args.steps is not None:
         given["num_steps"] = args.steps
     if args.lr is not None:
@@ -225,6 +200,13 @@ def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
     )
 
 
+def _warm_start(config: DemoConfig) -> "WarmStartConfig":
+    from maskgym.agents.warm_start import WarmStartConfig
+
+    warm_start = WarmStartConfig(seed=config.seed)
+    return replace(warm_start, reading_steps=60, lesson_steps=40) if config.is_quick else warm_start
+
+
 def _world(config: DemoConfig, level: int, split: str) -> "FictionalWorld":
     from maskgym.envs.testbed import FictionalWorld
 
@@ -259,134 +241,8 @@ def _mask_traces(world: "FictionalWorld", path: Path) -> None:
     _say(f"  target still visible in {num_visible} of {len(rows)} scaffolds")
 
 
-def _warm_up(
-    config: DemoConfig, experiment: "ExperimentConfig", should_stop: Callable[[], bool]
-) -> bool:
-    """Makes the model and saves it warmed up; False when asked to stop before."""
-    import numpy as np
-
-    from maskgym.agents.chat import Chat, load_tokenizer
-    from maskgym.agents.learner import Learner, LearnerConfig, load_model
-    from maskgym.agents.reading import ReadingExercises
-    from maskgym.agents.sft import supervised_training
-    from maskgym.agents.tiny_model import TinyModelConfig, make_tiny_model, save_model
-    from maskgym.envs.testbed.names import NAMES
-    from maskgym.envs.testbed.world import RELATIONS
-
-    target = Path(experiment.model)
-    make_tiny_model(
-        target,
-        _texts(config),
-        config=TinyModelConfig(
-            hidden_size=96,
-            num_layers=2,
-            intermediate_size=288,
-            num_heads=4,
-            num_kv_heads=4,
-            head_dim=64,
-            max_position_embeddings=512,
-            initializer_range=0.033,
-            tokenizer_kind="word",
-            vocab_size=8192,
-            extra_tokens=TAGS,
-            seed=config.seed,
-        ),
-    )
-    model = load_model(target, device="cpu")
-    chat = Chat(load_tokenizer(target), experiment.chat)
-    num_weights = sum(p.numel() for p in model.parameters())
-    _say(f"  Qwen3 architecture, {num_weights:,} weights, {len(chat.tokenizer)} tokens")  # type: ignore[arg-type]
-    rng = np.random.default_rng(config.seed)
-    exercises = ReadingExercises(chat.tokenizer, keys=RELATIONS, values=NAMES)
-    lessons = _play_lessons(config, experiment, chat)
-    parts: tuple[tuple[str, int, Callable[[], TokenSequence]], ...] = (
-        ("reading exercises", config.reading_steps, lambda: exercises.sample(rng)),
-        ("expert trajectories", config.lesson_steps, lambda: lessons[rng.integers(len(lessons))]),
-    )
-    for name, num_steps, sample in parts:
-        is_lesson = name == "expert trajectories"
-        learner = Learner(
-            model,
-            LearnerConfig(
-                lr=config.warm_start_lr,
-                warmup_steps=min(50, num_steps // 2),
-                decay_steps=num_steps if is_lesson else 0,
-                micro_batch_tokens=MICRO_BATCH_TOKENS,
-                betas=(0.9, 0.98),
-                weight_decay=0.01,
-            ),
-        )
-        is_done = supervised_training(
-            learner,
-            partial(_batch, sample, config.batch_size),
-            num_steps=num_steps,
-            stop_at_loss=config.stop_at_loss if is_lesson else None,
-            name=name,
-            report=_say,
-            should_stop=should_stop,
-        )
-        if not is_done:
-            return False
-    save_model(model, target)
-    return True
-
-
-def _batch(sample: "Callable[[], TokenSequence]", size: int) -> "list[TokenSequence]":
-    return [sample() for _ in range(size)]
-
-
-def _texts(config: DemoConfig) -> Iterator[str]:
-    """What the tokenizer is made from: the words of the testbed and of the chat format."""
-    from maskgym.envs.testbed.names import NAMES
-
-    world = _world(config, LEVEL, "train")
-    yield " ".join(NAMES)
-    for page, task in zip(world.passages(), world, strict=False):
-        yield f"{page.text}\n{task.question}"
-    yield "user\nassistant\nExample: [ENTITY]\nsearch: [ENTITY]\nanswer: [ANSWER]\n"
-
-
-TAGS = tuple(
-    f"<{slash}{name}>"
-    for name in ("think", "search", "information", "answer")
-    for slash in ("", "/")
-)
-
-
-def _play_lessons(
-    config: DemoConfig, experiment: "ExperimentConfig", chat: "Chat"
-) -> "list[TokenSequence]":
-    """Expert trajectories, played in the real environment in worlds of their own.
-
-    Many small worlds, none of them that of training or test: with one world the model would learn its
-    pages by heart instead of learning to read.
-    """
-    from contextlib import closing
-    from dataclasses import replace
-
-    from maskgym.agents.experiment import make_env
-    from maskgym.agents.sft import Lesson, expert_trajectories
-    from maskgym.envs.testbed import FictionalWorld
-
-    experiment = replace(experiment, index="")
-    sequences: list[TokenSequence] = []
-    for number in range(NUM_LESSON_WORLDS):
-        seed = 1000 * (config.seed + 1) + number
-        orders: list[Lesson] = []
-        for level, policy, share in LESSONS:
-            world = FictionalWorld(level=level, seed=seed, num_people=LESSON_PEOPLE)
-            count = round(share * NUM_LESSONS / NUM_LESSON_WORLDS)
-            orders += [Lesson(task=task, scaffold=policy) for task in world[:count]]
-        with closing(make_env(experiment, world)) as env:
-            played = expert_trajectories(env, chat, orders, max_tokens=experiment.max_model_len)
-            sequences += [trajectory.sequence() for trajectory in played]
-    return sequences
-
-
 def _accuracies(config: DemoConfig, experiment: "ExperimentConfig", trainer: Any) -> dict[int, str]:
     """Bare accuracy on held-out questions of each number of hops."""
-    from dataclasses import replace
-
     from maskgym.agents.evaluation import evaluate
 
     found = {}

@@ -139,9 +139,10 @@ def _play_model(config: Any, tasks: Any, should_stop: Any) -> list[Any]:
 
     from maskgym.agents.chat import Chat, load_tokenizer
     from maskgym.agents.engine import check_model_dir
+    from maskgym.agents.env_pool import EnvPool
     from maskgym.agents.evaluation import evaluate
     from maskgym.agents.experiment import make_engine, make_env, with_stop_strings
-    from maskgym.agents.rollout import EnvPool, RolloutInterruptedError
+    from maskgym.agents.rollout import RolloutInterruptedError
 
     check_model_dir(config.model)
     with (

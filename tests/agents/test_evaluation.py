@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from maskgym.agents.chat import Chat
+from maskgym.agents.env_pool import EnvPool
 from maskgym.agents.evaluation import assert_bare, evaluate, summarise, wilson_interval
 from maskgym.agents.guidance import Slot
 from maskgym.agents.policies import ExpertPolicy, play
-from maskgym.agents.rollout import EnvPool, RolloutConfig, rollout
+from maskgym.agents.rollout import RolloutConfig, rollout
 from maskgym.agents.scripted_engine import ScriptedEngine
 from maskgym.envs import SearchEnv, Verdict, testbed
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from maskgym.agents.chat import Chat
+from maskgym.agents.env_pool import EnvPool
 from maskgym.agents.guidance import GuidanceConfig, Slot, make_planner
 from maskgym.agents.rollout import (
-    EnvPool,
     RolloutConfig,
     RolloutInterruptedError,
     rollout,

@@ -143,9 +143,7 @@ def test_a_weight_update_that_is_skipped_trips_the_alarm(
 
 
 @pytest.mark.vllm
-def test_vllm_samples_from_the_weights_of_the_learner(
-    tmp_path: Path, tiny_model_dir: Path
-) -> None:
+def test_vllm_samples_from_the_weights_of_the_learner(tmp_path: Path, tiny_model_dir: Path) -> None:
     """Each step moves the weights; were one update lost, the gap would show it."""
     pytest.importorskip("vllm")
     config = replace(experiment(tiny_model_dir, num_steps=3), engine="vllm")

@@ -1,6 +1,6 @@
 """Tasks, tools, verifiers and the environments; importing it registers their ids in Gymnasium."""
 
-from .base import TextEnv, resolve_tasks
+from .base import TextEnv
 from .budget import Budget, EndReason, EpisodeConfig
 from .code import CodeEnv
 from .contract import ContractError, Violation, check_environment
@@ -14,6 +14,8 @@ from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits
 from .search import SearchEnv
 from .spaces import UnicodeText, replace_surrogates
 from .subprocess_sandbox import SubprocessSandbox
+from .task_mix import TaskMix
+from .task_source import resolve_tasks
 from .tasks import CodeTest, Domain, Task, TaskSource, TestKind
 from .testbed import ArithmeticChains, FictionalWorld, SmallPrograms, testbed
 from .tools import PythonTool, SearchConfig, SearchTool, Tool, ToolResult
@@ -53,6 +55,7 @@ __all__ = [
     "SmallPrograms",
     "SubprocessSandbox",
     "Task",
+    "TaskMix",
     "TaskSource",
     "TestKind",
     "TextEnv",

@@ -17,14 +17,13 @@ from gymnasium.error import ResetNeeded
 
 from ..masking import Scaffold, mask, policy_by_name
 from .budget import Budget, EndReason, EpisodeConfig
-from .datasets import load_tasks
 from .protocol import ActionKind, ActionProtocol, ParsedAction, XMLProtocol
 from .rewards import outcome_reward
 from .sandbox import Sandbox
 from .spaces import UnicodeText, replace_surrogates
 from .subprocess_sandbox import SubprocessSandbox
+from .task_source import resolve_tasks
 from .tasks import Domain, Task, TaskSource
-from .testbed import testbed
 from .tools import PythonTool, Tool, ToolResult
 from .transcript import SegmentKind, Transcript
 from .verdicts import Grade, Verdict
@@ -34,11 +33,6 @@ Observation = dict[str, str]
 _OPTIONS = ("task", "scaffold")
 _MAX_OBSERVATION_CHARS = 2**31 - 1
 _MAX_ERROR_CHARS = 500
-_FAMILY_SETTINGS: dict[Domain, tuple[str, ...]] = {
-    Domain.MATH: (),
-    Domain.CODE: (),
-    Domain.SEARCH: ("num_people",),
-}
 
 
 class TextEnv(gymnasium.Env[Observation, str]):
@@ -201,7 +195,7 @@ class TextEnv(gymnasium.Env[Observation, str]):
                     messages.append((SegmentKind.TOOL_RESULT, self._use_tool(parsed, info)))
             case ActionKind.INVALID:
                 budget.num_invalid_actions += 1
-                reward = -self.config.invalid_action_penalty
+                reward = 0.0 - self.config.invalid_action_penalty  # not -x: that would be -0.0
                 info["action"] = "invalid"
                 messages.append((SegmentKind.NOTICE, parsed.problem))
         if end is None:
@@ -351,41 +345,6 @@ class TextEnv(gymnasium.Env[Observation, str]):
         return self.tasks[self._task_index[key]]
 
 
-def resolve_tasks(source: TaskSource | str | Path, domain: Domain) -> TaskSource:
-    """The tasks that `source` names: a sequence, "testbed:level=3,split=test", or a file."""
-    if isinstance(source, str) and source.partition(":")[0] == "testbed":
-        return _testbed_tasks(source, domain)
-    tasks = load_tasks(source, domain=domain) if isinstance(source, str | Path) else source
-    if not len(tasks):
-        raise ValueError(f"There are no tasks in {source!r}; an environment needs at least one.")
-    return tasks
-
-
-def _testbed_tasks(text: str, domain: Domain) -> TaskSource:
-    settings: dict[str, Any] = {"level": 2, "split": "train", "seed": 0}
-    for item in filter(None, text.partition(":")[2].split(",")):
-        name, _, value = item.partition("=")
-        if name not in ("level", "split", "seed", "size", *_FAMILY_SETTINGS[domain]):
-            raise ValueError(
-                f"{item!r} in {text!r} is no setting of the testbed; "
-                'write it like "testbed:level=3,split=test,seed=1,size=1000".'
-            )
-        try:
-            settings[name] = value if name == "split" else int(value)
-        except ValueError:
-            raise ValueError(f"{item!r} in {text!r} needs a whole number.") from None
-    return testbed(domain, **settings)
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1 or name in ("answer", "think") or not name.isidentifier():
-            raise ValueError(
-                f"A tool can not be called {name!r} here; give each tool a word of its own, "
-                "other than answer and think."
-            )
-
-
 def _checked_options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
     for key in options or {}:
         if key not in _OPTIONS:
@@ -395,3 +354,12 @@ def _checked_options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
                 f"There are: {', '.join(_OPTIONS)}."
             )
     return options or {}
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1 or name in ("answer", "think") or not name.isidentifier():
+            raise ValueError(
+                f"A tool can not be called {name!r} here; give each tool a word of its own, "
+                "other than answer and think."
+            )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ..retrieval import BM25Index, Retriever, load_index
 from .base import TextEnv
+from .task_mix import TaskMix
 from .tasks import Domain, Task, TaskSource
 from .testbed import FictionalWorld, testbed
 from .tools import SearchConfig, SearchTool, Tool
@@ -55,13 +56,18 @@ class SearchEnv(TextEnv):
     def retriever(self) -> Retriever:
         """What searches."""
         if self._retriever is None:
-            if not isinstance(self.tasks, FictionalWorld):
+            sources = self.tasks.sources if isinstance(self.tasks, TaskMix) else (self.tasks,)
+            worlds = {
+                (source.split, source.seed, source.num_people)
+                for source in sources
+                if isinstance(source, FictionalWorld)
+            }
+            if len(worlds) != 1 or not all(isinstance(s, FictionalWorld) for s in sources):
                 raise ValueError(
-                    "These tasks bring no passages of their own: pass retriever=, "
-                    "for instance the folder of an index made by `maskgym index`."
+                    "These tasks bring no passages of their own, or those of several worlds: pass "
+                    "retriever=, for instance the folder of an index made by `maskgym index`."
                 )
-            world = self.tasks
-            self._retriever = _world_index(world.split, world.seed, world.num_people)
+            self._retriever = _world_index(*worlds.pop())
         return self._retriever
 
     def default_tasks(self) -> TaskSource:

@@ -50,7 +50,7 @@ class TrainerConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints that stay on disk."""
 
-    trajectories_every: int = 10
+    trajectories_every: int = 1
     """Steps between saved trajectory files; 1 keeps every trajectory."""
 
     normalise_advantages: bool = True

@@ -227,7 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `maskgym ... | head`: nobody is left to read a complaint
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_BROKEN_PIPE
-    except (ValueError, LookupError, OSError, ImportError, gymnasium.error.Error) as error:
+    except (
+        ValueError,
+        LookupError,
+        OSError,
+        ImportError,
+        FloatingPointError,  # a loss that is not finite; the message names the step
+        gymnasium.error.Error,
+    ) as error:
         if is_debugging:
             traceback.print_exc()
         print_error(describe_error(error))

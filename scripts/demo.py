@@ -193,7 +193,7 @@ def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
             seed=config.seed,
             eval_every=5,
             checkpoint_every=20,
-            trajectories_every=10,
+            trajectories_every=5,
             guidance=GuidanceConfig(
                 planner=config.planner, train_on=config.train_on, group_size=config.group_size
             ),

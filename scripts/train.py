@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         ) as trainer,
     ):
         is_done = trainer.run()
-        page = _write_report(folder, config.trainer.num_steps)
+    page = _write_report(folder, config.trainer.num_steps) if folder.metrics() else None
     if not is_done:
         _print(
             f"Stopped at step {trainer.step}. `maskgym train --run {args.run} --resume` goes on."
@@ -126,14 +126,14 @@ def config_from_arguments(args: argparse.Namespace) -> Any:
             raise ValueError(f"A new run needs --{name}. `maskgym train --help` shows examples.")
     values: dict[str, Any] = {
         "env_id": find_env_id(args.env),
-        "model": args.model,
-        "train_tasks": args.tasks,
-        "eval_tasks": args.eval_tasks or args.tasks,
+        "model": args.model if args.model == NEW_MODEL else _absolute(args.model),
+        "train_tasks": _absolute(args.tasks),
+        "eval_tasks": _absolute(args.eval_tasks or args.tasks),
         "mapping": args.mapping,
         "num_train_tasks": args.num_tasks,
         "num_eval_tasks": args.num_eval_tasks,
-        "index": args.index,
-        "eval_index": args.eval_index,
+        "index": _absolute(args.index),
+        "eval_index": _absolute(args.eval_index),
         "engine": args.engine,
         "dtype": args.dtype,
         "max_model_len": args.max_model_len,
@@ -156,6 +156,11 @@ def config_from_arguments(args: argparse.Namespace) -> Any:
     for item in args.set:
         _set(values, item)
     return load_experiment(values)
+
+
+def _absolute(path: str) -> str:
+    """The path in a form that a resumed run finds from any folder; a testbed's name as it is."""
+    return str(Path(path).absolute()) if path and not path.startswith("testbed") else path
 
 
 def _set(values: dict[str, Any], item: str) -> None:

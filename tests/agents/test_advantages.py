@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskgym.agents.advantages import group_advantages, is_zero_variance
+from maskgym.agents.advantages import group_advantages, is_zero_variance, moved_advantages
 
 
 def test_one_success_in_four_by_hand() -> None:
@@ -33,6 +33,12 @@ def test_bad_groups_are_refused() -> None:
         group_advantages(np.array([1.0]))
     with pytest.raises(ValueError, match="finite"):
         group_advantages(np.array([1.0, math.nan]))
+
+
+def test_moved_credit_counts_what_a_success_adds_and_leaves_failures_alone() -> None:
+    rewards = np.array([1.0, 0.0, 1.0])
+    assert moved_advantages(rewards, baseline=0.0).tolist() == [1.0, 0.0, 1.0]
+    assert moved_advantages(rewards, baseline=0.25).tolist() == [0.75, 0.0, 0.75]
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=16))

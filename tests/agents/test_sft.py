@@ -93,6 +93,15 @@ def test_supervised_training_learns_and_stops_when_asked(
     assert done
     losses = [float(line.split("loss ")[1].split()[0]) for line in lines]
     assert losses[-1] < losses[0]
+    lines.clear()
+    assert supervised_training(
+        learner,
+        lambda: sequences,
+        num_steps=500,
+        stop_at_loss=0.8 * losses[-1],
+        report=lines.append,
+    )
+    assert not any(" 500/500" in line for line in lines)
     assert not supervised_training(
         learner, lambda: sequences, num_steps=10, should_stop=lambda: True
     )

@@ -52,6 +52,9 @@ class ExperimentConfig:
     mapping: str = ""
     """Column mapping of the files; empty to guess it from the columns."""
 
+    skip_bad_rows: bool = False
+    """Leave bad rows of the files out, with a warning, instead of stopping at the first."""
+
     num_train_tasks: int | None = None
     """Use only so many of the training tasks; None for all."""
 
@@ -130,11 +133,17 @@ def env_domain(env_id: str) -> Domain:
     return Domain(getattr(kind, "domain", Domain.MATH))
 
 
-def task_source(spec: str, *, domain: Domain, mapping: str = "") -> TaskSource:
-    """Tasks by their description: a file of rows, or a testbed such as "testbed:level=2"."""
-    if mapping and not spec.startswith("testbed"):
-        return load_tasks(spec, domain=domain, mapping=mapping)
-    return resolve_tasks(spec, domain)
+def task_source(spec: str, config: ExperimentConfig) -> TaskSource:
+    """Tasks of a run by their description: a file of rows, or a testbed such as "testbed:level=2"."""
+    domain = env_domain(config.env_id)
+    if spec.startswith("testbed"):
+        return resolve_tasks(spec, domain)
+    return load_tasks(
+        spec,
+        domain=domain,
+        mapping=config.mapping or None,
+        on_bad_row="skip" if config.skip_bad_rows else "raise",
+    )
 
 
 def with_stop_strings(config: ExperimentConfig, env: TextEnv) -> ExperimentConfig:
@@ -198,11 +207,7 @@ def open_trainer(
     """
     seed_everything(config.trainer.seed)
     model_dir = folder.last_checkpoint() if is_resumed else Path(config.model)
-    domain = env_domain(config.env_id)
-    sources = [
-        task_source(spec, domain=domain, mapping=config.mapping)
-        for spec in (config.train_tasks, config.eval_tasks)
-    ]
+    sources = [task_source(spec, config) for spec in (config.train_tasks, config.eval_tasks)]
     indexes = (config.index, config.eval_index or config.index)
     train_envs, eval_envs = (
         EnvPool(partial(make_env, config, source, index=index))

@@ -129,6 +129,9 @@ def make_tiny_model(
 
 def save_model(model: Any, folder: str | Path) -> None:
     """Writes a Transformers model; a tied head is left out of the checkpoint."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for a file of three megabytes hides our own lines
     state = model.state_dict()
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)

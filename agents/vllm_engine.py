@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -299,6 +300,7 @@ def _start(folder: Path, config: VLLMEngineConfig, dtype: str) -> Any:
         enforce_eager=is_cpu if config.enforce_eager is None else config.enforce_eager,
         # On a CPU the share is one of RAM, wanted even where the next line says how much.
         gpu_memory_utilization=0.1 if is_cpu else config.gpu_memory_utilization,
+        use_tqdm_on_load=False,
         kv_cache_memory_bytes=config.kv_cache_bytes or (CPU_KV_CACHE_BYTES if is_cpu else None),
         enable_prefix_caching=config.enable_prefix_caching,
         logprobs_mode="processed_logprobs",  # vLLM's own choice ignores the temperature
@@ -355,8 +357,12 @@ def _contained_start() -> Iterator[None]:
     environment = dict(os.environ)
     states, python_state, numpy_state = _rng_states(), random.getstate(), np.random.get_state()
     set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
+    # Advice of its dependencies to its authors; and one line of C++ about NUMA, harmless here.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]

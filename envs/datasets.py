@@ -44,8 +44,7 @@ def load_tasks(
         on_bad_row: "raise" at the first bad row, or "skip" bad rows and warn with their number.
 
     Raises:
-        ValueError: If a row is bad (the message names file, row and field), two rows share an id,
-        the
+        ValueError: If a row is bad (the message names file, row and field), two rows share an id, the
             columns fit no preset, or nothing is left.
     """
     domain = Domain.from_name(domain)
@@ -301,7 +300,10 @@ def _answers(value: object) -> tuple[str, ...]:
     answers = (str(value),) if isinstance(value, str | int | float) else _strings(value, "answers")
     answers = tuple(answer for answer in answers if answer.strip())
     if not answers:
-        raise ValueError("answers: there is none, so nothing could ever be right.")
+        raise ValueError(
+            "answers: there is none, so nothing could ever be right. Mend the row, or leave bad rows "
+            'out: on_bad_row="skip", --skip-bad-rows.'
+        )
     return answers
 
 

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="column mapping of the file (default: guessed)",
     )
+    add("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")
     add("--num-tasks", type=int, metavar="N", help="use only the first N tasks")
     add("--index", default="", metavar="FOLDER", help="search index")
     who = parser.add_mutually_exclusive_group(required=True)
@@ -63,13 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the table."""
     from maskgym.agents.evaluation import summarise
-    from maskgym.agents.experiment import env_domain, task_source
+    from maskgym.agents.experiment import task_source
     from maskgym.agents.run_folder import RunFolder
 
     config = _config(args)
-    tasks = task_source(
-        config.eval_tasks, domain=env_domain(config.env_id), mapping=config.mapping
-    )[: config.num_eval_tasks]
+    tasks = task_source(config.eval_tasks, config)[: config.num_eval_tasks]
     folder = RunFolder.create(args.out, config)
     message = "Stopping; the questions answered so far are kept. Ctrl-C again stops at once."
     with stop_on_interrupt(message) as should_stop:

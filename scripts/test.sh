@@ -32,4 +32,5 @@ done
 
 bash "$root/scripts/setup.sh" --extras dev,train,parquet,vllm
 cd "$root"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # small tensors: a second thread mostly waits, spinning
 exec "$venv/bin/pytest" -m "$marks" "${arguments[@]}"

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="column mapping of the files (default: guessed)",
     )
+    add("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")
     add("--num-tasks", type=int, metavar="N", help="use only the first N training tasks")
     add("--num-eval-tasks", type=int, default=256, metavar="N", help="evaluate on N tasks")
     add("--index", default="", metavar="FOLDER", help="search index of the training tasks")
@@ -130,6 +131,7 @@ def config_from_arguments(args: argparse.Namespace) -> Any:
         "train_tasks": _absolute(args.tasks),
         "eval_tasks": _absolute(args.eval_tasks or args.tasks),
         "mapping": args.mapping,
+        "skip_bad_rows": args.skip_bad_rows,
         "num_train_tasks": args.num_tasks,
         "num_eval_tasks": args.num_eval_tasks,
         "index": _absolute(args.index),
@@ -179,11 +181,10 @@ def _set(values: dict[str, Any], item: str) -> None:
 
 def _make_new_model(config: Any, folder: Path) -> Path:
     """A small untrained model whose tokenizer is made from the tasks' own texts."""
-    from maskgym.agents.experiment import env_domain, task_source
+    from maskgym.agents.experiment import task_source
     from maskgym.agents.tiny_model import TinyModelConfig, make_tiny_model
 
-    domain = env_domain(config.env_id)
-    tasks = task_source(config.train_tasks, domain=domain, mapping=config.mapping)
+    tasks = task_source(config.train_tasks, config)
 
     def texts() -> Iterator[str]:
         for task in tasks[: min(len(tasks), 2000)]:

@@ -137,7 +137,7 @@ def test_ctrl_c_in_the_middle_of_training_loses_nothing(tmp_path: Path) -> None:
     words = (
         "train --tasks testbed:level=1 --eval-tasks testbed:level=1,split=test --run run "
         + SMALL.replace("--steps 2", "--steps 500")
-        + " --checkpoint-every 1 --set trainer.trajectories_every=1"
+        + " --checkpoint-every 1"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-_DUMMY_QUESTION = "Q"
-_DUMMY_ANSWER = "A"
+_ANSWER_MARK = "\u2402answer\u2403"  # texts that no template touches
+_OBSERVATION_MARK = "\u2402observation\u2403"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 class Chat:
     """Renders an episode append-only, for a tokenizer with a chat template or for plain text.
 
-    A template that rewrites earlier turns (Qwen3 drops old think blocks) is caught by the assertions
-    of the constructor's probe where it can be seen, and by `check_append_only` on real conversations.
+    A template may write the last assistant message in another way than earlier ones (Qwen3 gives it a
+    think block and drops the old ones): here each turn stays as it was sampled. `check_append_only`
+    tells whether a template would do otherwise.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: ChatConfig | None = None) -> None:
@@ -155,27 +156,20 @@ class Chat:
 
     def _split_observation_turn(self) -> tuple[str, str]:
         """What the format writes around an observation that follows an assistant message."""
-        history = [
-            {"role": "user", "content": _DUMMY_QUESTION},
-            {"role": "assistant", "content": _DUMMY_ANSWER},
-        ]
-        mark = "\u2402observation\u2403"
         if self.tokenizer.chat_template is None:
             end_of_turn = self.tokenizer.decode([self.eos_token_id], skip_special_tokens=False)
             return f"{end_of_turn}\nUser: ", "\nAssistant:"
-        opened = self._render(history[:1], add_generation_prompt=True)
-        closed = self._render(history, add_generation_prompt=False)
-        whole = self._render(
-            [*history, {"role": "user", "content": mark}], add_generation_prompt=True
-        )
-        if not (closed.startswith(opened) and whole.startswith(closed)):
+        question = {"role": "user", "content": "Q"}
+        answer = {"role": "assistant", "content": _ANSWER_MARK}
+        observation = {"role": "user", "content": _OBSERVATION_MARK}
+        opened = self._render([question], add_generation_prompt=True)
+        whole = self._render([question, answer, observation], add_generation_prompt=True)
+        if not whole.startswith(opened):
             raise ValueError(
                 "The chat format rewrites history when a turn is added; use an append-only template."
             )
-        _, _, tail = closed[len(opened) - len(_last_line(opened)) :].partition(_DUMMY_ANSWER)
-        before, _, after = (tail + whole[len(closed) :]).partition(mark)
+        _, _, rest = whole.partition(_ANSWER_MARK)
+        before, mark, after = rest.partition(_OBSERVATION_MARK)
+        if not mark:
+            raise ValueError("The chat format drops the user's messages; use another template.")
         return before, after
-
-
-def _last_line(text: str) -> str:
-    return text[text.rfind("\n") + 1 :]

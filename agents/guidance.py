@@ -29,7 +29,12 @@ class Slot:
     @property
     def group(self) -> str:
         """Rollouts that share a baseline: a guided one never sets that of a bare one."""
-        return f"{self.task.task_id}|{self.scaffold}"
+        return group_name(self.task.task_id, self.scaffold)
+
+
+def group_name(task_id: str, scaffold: str = "") -> str:
+    """The group of a task's rollouts that see the same scaffold; without one, of its bare ones."""
+    return f"{task_id}|{scaffold}"
 
 
 class Planner(Protocol):

@@ -21,7 +21,7 @@ from .chat import Chat
 from .engine import Engine
 from .env_pool import EnvPool
 from .evaluation import Evaluation, evaluate
-from .guidance import GuidanceConfig, make_planner
+from .guidance import GuidanceConfig, group_name, make_planner
 from .learner import Learner, StepStats
 from .rollout import RolloutConfig, RolloutInterruptedError, rollout_groups
 from .run_folder import RunFolder, load_trainer_state, set_rng_state
@@ -196,7 +196,7 @@ class Trainer:
                 continue
             rewards = np.array([trajectories[i].reward for i in members])
             first = trajectories[members[0]]
-            bare = [trajectories[i].reward for i in groups.get(f"{first.task_id}|", ())]
+            bare = [trajectories[i].reward for i in groups.get(group_name(first.task_id), ())]
             if first.is_guided and first.train_on == "bare" and bare:
                 values = moved_advantages(rewards, baseline=float(np.mean(bare)))
                 num_flat += not values.any()

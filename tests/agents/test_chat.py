@@ -71,6 +71,27 @@ def test_a_template_that_rewrites_history_is_refused(tiny_model_dir: Any) -> Non
         Chat(tokenizer)
 
 
+def test_a_format_that_adds_an_empty_think_block_to_the_last_answer_is_kept_append_only(
+    tiny_model_dir: Any,
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    # As Qwen3 does with an assistant message that ends the conversation.
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    chat = Chat(tokenizer)
+    ids = conversation_ids(chat, "Who ?", ["<search> x </search>", "<answer> y </answer>"], ["z"])
+    assert tokenizer.decode(ids) == (
+        "<|im_start|>user\nWho ?<|im_end|>\n<|im_start|>assistant\n<search> x </search><|im_end|>\n"
+        "<|im_start|>user\nz<|im_end|>\n<|im_start|>assistant\n<answer> y </answer><|im_end|>"
+    )
+
+
 def test_a_format_that_drops_earlier_thoughts_is_found_on_a_real_conversation(
     tiny_model_dir: Any,
 ) -> None:

@@ -121,7 +121,8 @@ class Trainer:
         """Trains up to `num_steps`; whether it got there (False: it was asked to stop)."""
         try:
             if self.step == 0:
-                self._evaluate()
+                if not self.folder.metrics():  # else it was killed after this evaluation
+                    self._evaluate()
                 self._checkpoint()
             while self.step < self.config.num_steps:
                 if self.should_stop():
@@ -159,10 +160,12 @@ class Trainer:
             self.folder.write_trajectories(f"step-{step:06d}", trajectories)
         is_last = step == config.num_steps
         evaluation = None
-        if is_last or (config.eval_every and step % config.eval_every == 0):
-            evaluation = self._evaluate(write=False)
-            row |= {f"eval/{k}": v for k, v in evaluation.to_row().items()}
-        self.folder.append_metrics({**row, "time": times})
+        try:
+            if is_last or (config.eval_every and step % config.eval_every == 0):
+                evaluation = self._evaluate(write=False)
+                row |= {f"eval/{k}": v for k, v in evaluation.to_row().items()}
+        finally:  # an evaluation that is interrupted does not take the step's own numbers with it
+            self.folder.append_metrics({**row, "time": times})
         if is_last or step % config.checkpoint_every == 0:
             self._checkpoint()
         self._say(row, times, evaluation)

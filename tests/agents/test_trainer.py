@@ -15,7 +15,7 @@ from maskgym.agents.chat import Chat, load_tokenizer
 from maskgym.agents.experiment import ExperimentConfig, open_trainer
 from maskgym.agents.guidance import GuidanceConfig
 from maskgym.agents.learner import LearnerConfig
-from maskgym.agents.rollout import RolloutConfig
+from maskgym.agents.rollout import RolloutConfig, RolloutInterruptedError
 from maskgym.agents.run_folder import RunFolder
 from maskgym.agents.trainer import TrainerConfig
 from maskgym.agents.trajectory import TokenSequence
@@ -117,6 +117,38 @@ def test_an_interrupted_run_keeps_a_checkpoint_and_its_trajectories(
         assert not trainer.run()
     assert folder.last_checkpoint().name == "step-000002"
     assert len(list(folder.trajectories("step-000002"))) == 8
+    assert [row["step"] for row in folder.metrics()] == [0, 1, 2]
+
+
+def test_an_interrupted_evaluation_keeps_the_numbers_of_its_step(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(tiny_model_dir, num_steps=4)
+    folder = RunFolder.create(tmp_path / "run", config)
+    with open_trainer(config, folder, report=lambda line: None) as trainer:
+        evaluate = trainer._evaluate
+
+        def interrupted(*, write: bool = True) -> Any:
+            if trainer.step == 2:
+                raise RolloutInterruptedError([])
+            return evaluate(write=write)
+
+        monkeypatch.setattr(trainer, "_evaluate", interrupted)
+        assert not trainer.run()
+    assert [row["step"] for row in folder.metrics()] == [0, 1, 2]
+    assert folder.last_checkpoint().name == "step-000002"
+
+
+def test_a_run_killed_in_its_first_step_has_one_line_for_step_zero(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    config = experiment(tiny_model_dir, num_steps=2)
+    folder = RunFolder.create(tmp_path / "run", config)
+    with open_trainer(config, folder, report=lambda line: None) as trainer:
+        trainer._evaluate()
+        trainer._checkpoint()
+    with open_trainer(config, folder, is_resumed=True, report=lambda line: None) as trainer:
+        assert trainer.run()
     assert [row["step"] for row in folder.metrics()] == [0, 1, 2]
 
 

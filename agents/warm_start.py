@@ -55,7 +55,7 @@ class WarmStartConfig:
     reading_steps: int = 150
     """Optimiser steps on reading exercises."""
 
-    lesson_steps: int = 110
+    lesson_steps: int = 300
     """Optimiser steps on expert trajectories, at most."""
 
     stop_at_loss: float = 0.06

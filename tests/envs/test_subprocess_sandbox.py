@@ -1,6 +1,7 @@
 """SubprocessSandbox: how runs end, what they cannot do, what they leave behind."""
 
 import multiprocessing
+import operator
 import os
 import pickle
 import resource
@@ -205,16 +206,16 @@ def test_runs_from_many_threads_do_not_mix() -> None:
     assert [result.stdout for result in results] == [f"{i}\n" for i in range(24)]
 
 
-def _run_in_worker(sandbox: SubprocessSandbox) -> str:
-    return sandbox.run("print('from a spawned worker')").stdout
-
-
 def test_it_pickles_into_a_spawned_worker() -> None:
     limits = SandboxLimits(wall_s=3)
     sandbox = SubprocessSandbox(limits)
     assert pickle.loads(pickle.dumps(sandbox)).limits == limits
+    # Not a function of this file: a spawned worker may be unable to import the tests, and a pool that
+    # cannot unpickle its work waits for ever.
+    run = operator.methodcaller("run", "print('from a spawned worker')")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_run_in_worker, (sandbox,)) == "from a spawned worker\n"
+        result = pool.apply_async(run, (sandbox,)).get(timeout=60)
+    assert result.stdout == "from a spawned worker\n"
 
 
 def test_closing_ends_what_runs_and_is_no_fault_of_the_program() -> None:

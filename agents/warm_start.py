@@ -50,7 +50,11 @@ class WarmStartConfig:
     """How much is imitated."""
 
     seed: int = 0
-    """Fixes weights, exercises, lessons and their order."""
+    """Fixes exercises, lessons and their order."""
+
+    weights_seed: int = 0
+    """Seed of the initial weights. It is apart from the other, since how soon a model this small finds
+    out how to look things up, and whether it does so in a way that extends to three hops, hangs on it."""
 
     reading_steps: int = 150
     """Optimiser steps on reading exercises."""
@@ -171,7 +175,7 @@ def _model_config(experiment: ExperimentConfig, config: WarmStartConfig) -> Tiny
         tokenizer_kind="word",
         vocab_size=8192,
         extra_tokens=TAGS,
-        seed=config.seed,
+        seed=config.weights_seed,
     )
 
 

@@ -52,7 +52,8 @@ class ScriptedEngine:
 
     Example:
         >>> engine = ScriptedEngine(lambda prompt_ids: [7, 8, 9])
-        >>> engine = ScriptedEngine(["<answer>4</answer>", "no"], tokenizer=tokenizer)
+        >>> engine.num_unfinished
+        0
     """
 
     def __init__(

@@ -121,7 +121,7 @@ def supervised_training(
     make_batch: Callable[[], Sequence[TokenSequence]],
     *,
     num_steps: int,
-    stop_at_loss: float | None = None,
+    stop_when: Callable[[float], bool] = lambda running_loss: False,
     name: str = "imitation",
     report: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
@@ -132,8 +132,8 @@ def supervised_training(
         learner: What learns.
         make_batch: Gives the sequences of one step.
         num_steps: Optimiser steps, at most.
-        stop_at_loss: Ends earlier, once the running mean of the loss (each step weighs 0.4) is below
-            this many nats a token; None never does.
+        stop_when: Ends earlier: asked after each step with the running mean of the loss (each step
+            weighs 0.4), in nats a token.
         name: What the progress lines call it.
         report: Takes one line of progress, about every tenth of the way.
         should_stop: Asked before each step.
@@ -146,7 +146,7 @@ def supervised_training(
             return False
         stats = learner.supervised_step(make_batch())
         running = stats.loss if running is None else 0.6 * running + 0.4 * stats.loss
-        is_enough = stop_at_loss is not None and running < stop_at_loss
+        is_enough = stop_when(running)
         if step % every == 0 or step == num_steps or is_enough:
             report(
                 f"  {name} {step:4d}/{num_steps}  loss {stats.loss:.3f}  "

@@ -77,10 +77,12 @@ class TransformersEngine:
     Given a module instead of a folder, the engine samples from that very module: the trainer's
     own, say. `update_weights` then only takes the new version and drops caches.
 
-    Example:
-        >>> engine = TransformersEngine("model")
-        >>> engine.submit(Request(request_id="a", prompt_ids=(1, 2), params=params))
-        >>> while not (done := engine.poll()): pass
+    Example::
+
+        engine = TransformersEngine("model")
+        engine.submit(Request(request_id="a", prompt_ids=(1, 2), params=params))
+        while not (done := engine.poll()):
+            pass
     """
 
     def __init__(

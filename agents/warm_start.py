@@ -16,7 +16,9 @@ from ..envs.testbed import FictionalWorld
 from ..envs.testbed.names import NAMES
 from ..envs.testbed.world import RELATIONS
 from .chat import Chat, load_tokenizer
-from .experiment import ExperimentConfig, make_env
+from .env_pool import EnvPool
+from .evaluation import evaluate
+from .experiment import ExperimentConfig, make_engine, make_env, with_stop_strings
 from .learner import Learner, LearnerConfig, load_model
 from .reading import ReadingExercises
 from .sft import Lesson, expert_trajectories, supervised_training
@@ -29,6 +31,7 @@ TAGS = tuple(
     for slash in ("", "/")
 )
 _PEOPLE_OF_A_LESSON_WORLD = 64
+_LOSS_OF_ONE_WHO_KNOWS_THE_RULES = 0.2  # nats a token; above, no question of any level is solved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +65,15 @@ class WarmStartConfig:
     lesson_steps: int = 300
     """Optimiser steps on expert trajectories, at most."""
 
-    stop_at_loss: float = 0.06
-    """The lessons end once their running loss is below this, nats a token: the model then plays by
-    the rules and finds its way through two hops, and not yet through three."""
+    target_level: int = 3
+    """Hops of the questions that the lessons only begin to teach."""
+
+    target_accuracy: float = 0.3
+    """The lessons end once so many questions of the target level are solved, bare and greedy, in a world
+    of its own: training can then go on by trial and error."""
+
+    num_probes: int = 64
+    """Questions that this is measured on."""
 
     batch_size: int = 64
     """Sequences in a step."""
@@ -80,8 +89,8 @@ class WarmStartConfig:
 
     lessons: tuple[LessonShare, ...] = (
         LessonShare(level=1, share=0.3),
-        LessonShare(level=2, share=0.5),
-        LessonShare(level=3, share=0.05),
+        LessonShare(level=2, share=0.45),
+        LessonShare(level=3, share=0.1),
         LessonShare(level=2, share=0.05, scaffold="all"),
         LessonShare(level=3, share=0.1, scaffold="all"),
     )
@@ -123,6 +132,8 @@ def make_warm_model(
         betas=(0.9, 0.98),
         weight_decay=0.01,
     )
+    lesson_learner = Learner(model, replace(learner_config, decay_steps=config.lesson_steps))
+    probe = _Probe(experiment, config, lesson_learner)
     is_done = supervised_training(
         Learner(model, learner_config),
         partial(_batch, lambda: exercises.sample(rng), config.batch_size),
@@ -131,14 +142,15 @@ def make_warm_model(
         report=report,
         should_stop=should_stop,
     ) and supervised_training(
-        Learner(model, replace(learner_config, decay_steps=config.lesson_steps)),
+        lesson_learner,
         partial(_batch, lambda: lessons[rng.integers(len(lessons))], config.batch_size),
         num_steps=config.lesson_steps,
-        stop_at_loss=config.stop_at_loss,
+        stop_when=probe.is_passed,
         name="expert trajectories",
         report=report,
         should_stop=should_stop,
     )
+    probe.close()
     save_model(model, folder)
     return is_done
 
@@ -160,6 +172,40 @@ def play_lessons(
             played = expert_trajectories(env, chat, orders, max_tokens=experiment.max_model_len)
             sequences += [trajectory.sequence() for trajectory in played]
     return sequences
+
+
+class _Probe:
+    """Asks now and then how many questions of the target level are solved."""
+
+    def __init__(
+        self, experiment: ExperimentConfig, config: WarmStartConfig, learner: Learner
+    ) -> None:
+        self.config = config
+        self.num_steps = 0
+        self.learner = learner
+        self.chat = Chat(load_tokenizer(experiment.model), experiment.chat)
+        # A world of its own, beyond those of the lessons.
+        seed = 1000 * (config.seed + 1) + 999
+        world = FictionalWorld(config.target_level, seed=seed)
+        self.tasks = world[: config.num_probes]
+        self.envs = EnvPool(partial(make_env, replace(experiment, index=""), world))
+        with closing(make_env(replace(experiment, index=""), world)) as env:
+            experiment = with_stop_strings(replace(experiment, engine="transformers"), env)
+        self.rollout = replace(experiment.trainer.rollout, temperature=0.0, num_env_workers=0)
+        self.engine = make_engine(experiment.model, experiment, learner=learner)
+
+    def is_passed(self, running_loss: float) -> bool:
+        """Whether the lessons can end; looks at every third step once the rules are known."""
+        self.num_steps += 1
+        if running_loss > _LOSS_OF_ONE_WHO_KNOWS_THE_RULES or self.num_steps % 3:
+            return False
+        self.engine.update_weights(self.learner.named_weights(), version=self.num_steps)
+        found, _ = evaluate(self.engine, self.chat, self.envs, self.tasks, self.rollout)
+        return found.accuracy.mean >= self.config.target_accuracy
+
+    def close(self) -> None:
+        self.envs.close()
+        self.engine.close()
 
 
 def _model_config(experiment: ExperimentConfig, config: WarmStartConfig) -> TinyModelConfig:

@@ -98,7 +98,7 @@ def test_supervised_training_learns_and_stops_when_asked(
         learner,
         lambda: sequences,
         num_steps=500,
-        stop_at_loss=0.8 * losses[-1],
+        stop_when=lambda loss: loss < 0.8 * losses[-1],
         report=lines.append,
     )
     assert not any(" 500/500" in line for line in lines)

@@ -121,7 +121,6 @@ def supervised_training(
     make_batch: Callable[[], Sequence[TokenSequence]],
     *,
     num_steps: int,
-    stop_when: Callable[[float], bool] = lambda running_loss: False,
     name: str = "imitation",
     report: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
@@ -131,27 +130,20 @@ def supervised_training(
     Args:
         learner: What learns.
         make_batch: Gives the sequences of one step.
-        num_steps: Optimiser steps, at most.
-        stop_when: Ends earlier: asked after each step with the running mean of the loss (each step
-            weighs 0.4), in nats a token.
+        num_steps: Optimiser steps.
         name: What the progress lines call it.
         report: Takes one line of progress, about every tenth of the way.
         should_stop: Asked before each step.
     """
     started_s = time.perf_counter()
     every = max(1, num_steps // 10)
-    running: float | None = None
     for step in range(1, num_steps + 1):
         if should_stop():
             return False
         stats = learner.supervised_step(make_batch())
-        running = stats.loss if running is None else 0.6 * running + 0.4 * stats.loss
-        is_enough = stop_when(running)
-        if step % every == 0 or step == num_steps or is_enough:
+        if step % every == 0 or step == num_steps:
             report(
                 f"  {name} {step:4d}/{num_steps}  loss {stats.loss:.3f}  "
                 f"{time.perf_counter() - started_s:.0f} s"
             )
-        if is_enough:
-            break
     return True

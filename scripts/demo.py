@@ -27,7 +27,7 @@ EXAMPLES = """\
   maskgym demo --quick                 the same path in about two minutes, too short to learn much
   maskgym demo --seed 1 --planner bare --run runs/bare"""
 
-LEVEL = 3
+LEVEL = 2
 MICRO_BATCH_TOKENS = 2048  # small ones hold episodes of like length, so that little is padding
 
 
@@ -38,7 +38,7 @@ class DemoConfig:
     seed: int = 0
     """Fixes worlds, weights, task order and samples."""
 
-    num_steps: int = 30
+    num_steps: int = 20
     """GRPO steps."""
 
     tasks_per_step: int = 16
@@ -166,7 +166,7 @@ def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
     from maskgym.agents.trainer import TrainerConfig
     from maskgym.envs import EpisodeConfig, SearchConfig, XMLProtocol
 
-    # Short questions stay in the training set: with long ones alone the policy learns to count to three
+    # Short questions stay in the training set: with long ones alone the policy learns to count hops
     # instead of reading the question, and forgets the rest.
     levels = range(1, LEVEL + 1)
     train_tasks = "+".join(f"testbed:level={n},seed={config.seed},split=train" for n in levels)

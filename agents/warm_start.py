@@ -72,12 +72,11 @@ class WarmStartConfig:
     """Worlds that they come from. With one, the model would learn its pages by heart."""
 
     lessons: tuple[LessonShare, ...] = (
-        LessonShare(level=1, share=0.77),
-        LessonShare(level=2, share=0.03),
+        LessonShare(level=1, share=0.8),
         LessonShare(level=1, share=0.05, scaffold="all"),
         LessonShare(level=2, share=0.15, scaffold="all"),
     )
-    """What the lessons are about: mostly one hop, and hardly ever two without a scaffold."""
+    """What the lessons are about: one hop, and two only with a scaffold in view."""
 
 
 def make_warm_model(

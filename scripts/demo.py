@@ -38,7 +38,7 @@ class DemoConfig:
     seed: int = 0
     """Fixes worlds, weights, task order and samples."""
 
-    num_steps: int = 20
+    num_steps: int = 30
     """GRPO steps."""
 
     tasks_per_step: int = 16

@@ -13,7 +13,7 @@ import pytest
 def test_the_demo_learns_what_it_says(tmp_path: Path) -> None:
     """The whole demo: bare accuracy on held-out questions rises by 15 points or more."""
     done = subprocess.run(
-        [sys.executable, "-m", "maskgym", "demo", "--run", "demo", "--steps", "15"],
+        [sys.executable, "-m", "maskgym", "demo", "--run", "demo", "--steps", "20"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

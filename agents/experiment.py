@@ -170,13 +170,14 @@ def make_engine(
         max_model_len=config.max_model_len, max_num_seqs=config.max_num_seqs, dtype=config.dtype
     )
     name = config.engine
-    if name == "auto" and importlib.util.find_spec("vllm") is not None:
-        try:
-            return open_engine(model, name="vllm", config=shared)
-        except (ImportError, OSError, RuntimeError) as error:
-            report(f"vLLM does not start here ({error}); sampling with Transformers instead.")
-    if name == "vllm" or learner is None:
-        name = "vllm" if name == "vllm" else "transformers"
+    if name == "auto":
+        name = "transformers"
+        if importlib.util.find_spec("vllm") is not None:
+            try:
+                return open_engine(model, name="vllm", config=shared)
+            except (ImportError, OSError, RuntimeError) as error:
+                report(f"vLLM does not start here ({error}); sampling with Transformers instead.")
+    if learner is None or name != "transformers":
         return open_engine(model, name=name, config=shared)
     from .transformers_engine import TransformersEngine, TransformersEngineConfig
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..envs import Task
 from .advantages import group_advantages, is_zero_variance, moved_advantages
@@ -174,11 +175,14 @@ class Trainer:
         """The tasks of a step: a function of the seed and the step, so a resumed run continues it."""
         size, need = len(self.train_tasks), self.config.tasks_per_step
         chosen: list[Task] = []
+        orders: dict[int, NDArray[np.int64]] = {}  # epoch -> order; a step may reach into the next
         for position in range((step - 1) * need, step * need):
             epoch, place = divmod(position, size)
             if size <= 100_000:
-                order = np.random.default_rng((self.config.seed, epoch)).permutation(size)
-                index = int(order[place])
+                if epoch not in orders:
+                    rng = np.random.default_rng((self.config.seed, epoch))
+                    orders[epoch] = rng.permutation(size)
+                index = int(orders[epoch][place])
             else:
                 index = random.Random(f"{self.config.seed}|{position}").randrange(size)
             chosen.append(self.train_tasks[index])

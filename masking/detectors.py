@@ -1,7 +1,6 @@
 """Registry of detectors: a trace and its task in, the spans of every turn out, labels protected."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from .answers import find_answers
 from .code import find_code
@@ -59,7 +58,7 @@ def find_spans(trace: ExpertTrace, task: MaskableTask) -> tuple[Span, ...]:
         for name, detector in DETECTORS.items():
             for span in detector(turn, task):
                 if span.turn != index or not span.detector:
-                    span = replace(span, turn=index, detector=span.detector or name)
+                    span = span._replace(turn=index, detector=span.detector or name)
                 check_span(span, texts, f"Detector {name!r}")
                 found.append(span)
         found = without_broken_labels(found)
@@ -72,6 +71,6 @@ def find_spans(trace: ExpertTrace, task: MaskableTask) -> tuple[Span, ...]:
             key = (span.kind, span.value)
             if key not in given:
                 given[key] = is_given(span, task.question)
-            spans.append(replace(span, is_given=True) if given[key] else span)
+            spans.append(span._replace(is_given=True) if given[key] else span)
     spans.sort(key=lambda span: (span.turn, span.start, -span.end, span.kind))
     return tuple(spans)

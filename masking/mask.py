@@ -108,5 +108,5 @@ def _grouped(hidden: Sequence[Span], task: MaskableTask) -> tuple[Span, ...]:
         key = (name, "" if target.is_shown_by(span) else canonical_value(span.value) or span.value)
         if key not in numbers:
             counts[name] = numbers[key] = counts.get(name, 0) + 1
-        grouped.append(replace(span, group=numbers[key]))
+        grouped.append(span._replace(group=numbers[key]))
     return tuple(grouped)

@@ -81,6 +81,8 @@ def render_turn(text: str, hidden: Sequence[Span], config: RenderConfig) -> str:
 
 def placeholder(span: Span, config: RenderConfig) -> str:
     """What stands in the place of a hidden span."""
+    if span.replacement is not None:
+        return span.replacement
     if span.kind is SpanKind.CUT:
         return ""
     name = placeholder_name(span.kind)

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class SpanKind(StrEnum):
@@ -96,23 +95,26 @@ class MaskableTask(Protocol):
         """One of "math", "code", "search"; any other domain gets every detector."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Span:
-    """A piece of one turn's text: ``turn.text[start:end] == value``."""
+class Span(NamedTuple):
+    """A piece of one turn's text: ``turn.text[start:end] == value``.
 
-    turn: int = 0
-    """Index of the turn; a detector sees one turn and may leave it 0."""
+    A named tuple, as a trace has hundreds of spans and a frozen dataclass takes five times as long
+    to make. Give the fields by name; `span._replace(kind=...)` makes a changed copy.
+    """
+
     start: int
     end: int
     kind: SpanKind
     value: str
+    turn: int = 0
+    """Index of the turn; a detector sees one turn and may leave it 0."""
     is_given: bool = False
     """Whether the value stands in the question."""
-    is_critical: bool = True
-    """Whether the answer depends on it; True as long as nothing has said otherwise."""
     detector: str = ""
     group: int = -1
     """Spans of one group name the same thing; the index of an indexed placeholder."""
+    replacement: str | None = None
+    """What stands in the span's place when it is hidden, if not the placeholder of its kind."""
 
 
 def merge_overlaps(spans: Iterable[Span], texts: Sequence[str]) -> tuple[Span, ...]:
@@ -146,8 +148,7 @@ def _joined(cluster: list[Span], end: int, texts: Sequence[str]) -> Span:
     start = cluster[0].start
     if best.start == start and best.end == end:
         return best
-    return replace(
-        best,
+    return best._replace(
         start=start,
         end=end,
         value=texts[best.turn][start:end],

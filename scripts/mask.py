@@ -136,7 +136,7 @@ def _masked_rows(
         yield {
             **row,
             "scaffold": scaffold.text,
-            "spans": [asdict(span) for span in scaffold.spans],
+            "spans": [span._asdict() for span in scaffold.spans],
             "audit": {**_audit_row(scaffold), "policy": scaffold.policy},
         }
 

@@ -7,6 +7,8 @@ model Robertson and Zaragoza 2009, "The probabilistic relevance framework: BM25 
 
 # N: documents, P: postings, S: distinct pairs of term frequency and length byte
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +79,7 @@ def clause_weight(
 ) -> np.float32:
     """``query_frequency * ln(1 + (N - df + 0.5) / (df + 0.5))``, N without the empty documents."""
     ratio = (num_documents - document_frequency + 0.5) / (document_frequency + 0.5)
-    return np.float32(query_frequency) * np.float32(np.log(1 + ratio))
+    return np.float32(query_frequency) * np.float32(math.log(1 + ratio))
 
 
 def clause_scores(weight: np.float32, denominators_P: NDArray[np.float32]) -> NDArray[np.float32]:

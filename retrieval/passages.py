@@ -19,13 +19,18 @@ class Passage:
     text: str
 
     def __post_init__(self) -> None:
-        for name in ("id", "title", "text"):
-            value = getattr(self, name)
-            if not isinstance(value, str):
-                raise ValueError(
-                    f"Passage {self.id!r}: {name} is {type(value).__name__} ({value!r:.40}); "
-                    "passages hold text. Convert it to a string."
-                )
+        if not (
+            isinstance(self.id, str) and isinstance(self.title, str) and isinstance(self.text, str)
+        ):
+            name, value = next(
+                (name, value)
+                for name in ("id", "title", "text")
+                if not isinstance(value := getattr(self, name), str)
+            )
+            raise ValueError(
+                f"Passage {self.id!r}: {name} is {type(value).__name__} ({value!r:.40}); "
+                "passages hold text. Convert it to a string."
+            )
         if not self.id:
             raise ValueError(f"A passage has an empty id (text {self.text[:40]!r}). Give it one.")
 

@@ -1,16 +1,21 @@
-"""In: the tokens of documents, one document at a time. Out: the inverted index as flat arrays."""
+"""In: texts, one at a time. Out: the inverted index as flat arrays, by way of sorted parts."""
 
 # N: documents, P: postings, V: terms, S: distinct pairs of term frequency and length byte
 
-from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bm25_math import length_bytes
+from .bm25_numba import has_numba
+from .bm25_pieces import CompiledPieces, Pieces, PlainPieces, TermNumbering
 
-_CHUNK_TOKENS = 4_000_000  # bounds the memory of one sort
+_CHUNK_PIECES = 4_000_000  # bounds the memory of one sort
+_PLAIN_CHUNK_PIECES = 1_000_000  # numba is worth its import from then on
+_MAX_KEPT_PIECES = 1_000_000  # a hundred megabytes
 _MAX_TABLE = 1 << 24
 
 
@@ -37,117 +42,182 @@ class Postings:
     @property
     def mean_length(self) -> float:
         """Tokens of a document that has any; 1 where none has, and so nothing is scored."""
-        return self.num_tokens / self.num_nonempty if self.num_nonempty else 1.0
+        return mean_length(self.num_tokens, self.num_nonempty)
 
 
-class _Numbering(dict[str, int]):
-    """Numbers terms as they are first met."""
+class Slices(Protocol):
+    """An array of which slices are read: in memory, or a file."""
 
-    def __missing__(self, term: str) -> int:
-        number = self[term] = len(self)
-        return number
+    def __getitem__(self, clip: slice, /) -> NDArray[Any]:
+        """A slice without a step."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Chunk:
-    """Postings of some consecutive documents, by term (as first met), then by document."""
+class PostingsPart:
+    """Postings of some documents, to be merged with those of others."""
 
-    terms: NDArray[np.int32]
-    documents: NDArray[np.int32]
-    frequencies: NDArray[np.int32]
+    documents_P: Slices
+    codes_P: Slices
+    frequencies_S: NDArray[np.int64]
+    length_bytes_S: NDArray[np.uint8]
+    starts_V: NDArray[np.int64]
+    ranks_V: NDArray[np.int64]
+    """Ascending: the place of each of the part's terms among the terms of all parts."""
+    base: int = 0
+    """Added to each document's number."""
+    moved_N: NDArray[np.int32] | None = None
+    """Instead of a base: each document's new number, ascending, or -1 to leave it out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SortedTexts:
+    """What `PostingsBuilder` gives in the end."""
+
+    parts: list[PostingsPart]
+    terms: list[bytes]
+    """All of them, in order."""
+    num_nonempty: int
+    num_tokens: int
 
 
 class PostingsBuilder:
-    """Takes the documents' tokens in order and sorts them, a chunk at a time."""
+    """Takes texts in order and sorts their terms, so many texts at a time.
 
-    def __init__(self) -> None:
-        self._numbering = _Numbering()
-        self._lengths = array("q")
-        self._pending = array("q")
-        self._first_pending = 0
-        self._chunks: list[_Chunk] = []
+    Memory holds the vocabulary and one chunk of text; with a scratch folder the sorted parts lie
+    there.
+    """
 
-    def add(self, tokens: list[str]) -> None:
-        """Takes the tokens of the next document."""
-        self._pending.extend(map(self._numbering.__getitem__, tokens))
-        self._lengths.append(len(tokens))
-        if len(self._pending) >= _CHUNK_TOKENS:
+    def __init__(self, scratch: Path | None = None) -> None:
+        self._scratch = scratch
+        self._numbering = TermNumbering()
+        self._order: list[int] = []
+        self._pieces: Pieces = PlainPieces(self._numbering)
+        # Until the end their terms have the numbers of first meeting, in the order of their bytes.
+        self._runs: list[PostingsPart] = []
+        self._num_documents = self._num_nonempty = self._num_tokens = 0
+
+    def add(self, text: str) -> None:
+        """Takes the next text."""
+        self._pieces.add(text)
+        limit = _CHUNK_PIECES if isinstance(self._pieces, CompiledPieces) else _PLAIN_CHUNK_PIECES
+        if self._pieces.num_pending >= limit:
             self._sort_pending()
+            if has_numba() and isinstance(self._pieces, PlainPieces):  # a large corpus
+                self._pieces = CompiledPieces(self._numbering)
 
-    def finish(self) -> Postings:
-        """The index of all documents taken; the builder is spent."""
+    def finish(self) -> SortedTexts:
+        """Sorted parts of all texts taken; the builder is spent."""
         self._sort_pending()
-        by_bytes = sorted((term.encode(), number) for term, number in self._numbering.items())
-        num_terms = len(by_bytes)
-        rank = np.empty(num_terms, np.int32)
-        rank[[number for _, number in by_bytes]] = np.arange(num_terms, dtype=np.int32)
-        counts = np.zeros(num_terms, np.int64)
-        for chunk in self._chunks:
-            counts += np.bincount(rank[chunk.terms], minlength=num_terms)
-        starts_V = _offsets(counts)
-        lengths_N = np.array(self._lengths, np.int64)
-        documents_P = np.empty(starts_V[-1], np.int32)
-        frequencies_P = np.empty(starts_V[-1], np.int32)
-        next_free = starts_V[:-1].copy()
-        while self._chunks:
-            chunk = self._chunks.pop(0)
-            terms = rank[chunk.terms]
-            sizes = np.bincount(terms, minlength=num_terms)
-            # Within a chunk the postings of a term stand together, in the order first met of terms.
-            is_first = np.r_[True, chunk.terms[1:] != chunk.terms[:-1]]
-            runs = np.flatnonzero(is_first)
-            within = np.arange(len(terms)) - np.repeat(runs, np.diff(np.r_[runs, len(terms)]))
-            places = next_free[terms] + within
-            documents_P[places] = chunk.documents
-            frequencies_P[places] = chunk.frequencies
-            next_free += sizes
+        terms = list(self._numbering)
+        rank = self._ranks()
+        return SortedTexts(
+            parts=[replace(run, ranks_V=rank[run.ranks_V]) for run in self._runs],
+            terms=[terms[number].encode() for number in self._order],
+            num_nonempty=self._num_nonempty,
+            num_tokens=self._num_tokens,
+        )
+
+    def _ranks(self) -> NDArray[np.int64]:
+        """The place of each term met so far, by code point, which is by byte."""
+        terms = list(self._numbering)
+        self._order.extend(range(len(self._order), len(terms)))
+        self._order.sort(key=terms.__getitem__)  # linear in what was in order before
+        rank = np.empty(len(terms), np.int64)
+        rank[self._order] = np.arange(len(terms))
+        return rank
+
+    def _sort_pending(self) -> None:
+        lengths_N, terms = self._terms_of_pending()
+        if len(terms):
+            self._runs.append(self._sorted_run(lengths_N, terms))
+        self._num_documents += len(lengths_N)
+        self._num_nonempty += int(np.count_nonzero(lengths_N))
+        self._num_tokens += int(lengths_N.sum())
+        if len(self._pieces.found.counts) > _MAX_KEPT_PIECES:
+            self._pieces = self._pieces.renewed()
+
+    def _terms_of_pending(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The number of terms in each document, and the terms one after the other."""
+        pieces, sizes = self._pieces.take()
+        counts_of = np.array(self._pieces.found.counts, np.int64)
+        counts = counts_of[pieces]
+        ends = offsets(counts)
+        bounds = ends[offsets(sizes)]
+        # The terms of a piece stand together: from where they start, less what was before.
+        shifts = np.repeat(offsets(counts_of)[pieces] - ends[:-1], counts)
+        shifts += np.arange(len(shifts))
+        terms = np.array(self._pieces.found.terms, np.int32)[shifts]
+        return bounds[1:] - bounds[:-1], terms.astype(np.int64)
+
+    def _sorted_run(self, lengths_N: NDArray[np.int64], terms: NDArray[np.int64]) -> PostingsPart:
+        rank = self._ranks()
+        bits = max(1, int(len(lengths_N) - 1).bit_length())
+        keys = rank[terms] << bits
+        keys |= np.repeat(np.arange(len(lengths_N)), lengths_N)
+        keys.sort()
+        firsts = _first_places(keys)
+        frequencies_P = np.diff(firsts, append=len(keys))
+        keys = keys[firsts]
+        documents_P = (keys & ((1 << bits) - 1)).astype(np.int32)
+        keys >>= bits
+        starts = _first_places(keys)
         codes_P, frequencies_S, length_bytes_S = _coded(
             frequencies_P, length_bytes(lengths_N)[documents_P]
         )
-        return Postings(
-            documents_P=documents_P,
-            codes_P=codes_P,
+        documents: Slices = documents_P
+        codes: Slices = codes_P
+        if self._scratch is not None:
+            name = f"run-{len(self._runs):06d}"
+            documents = _ArrayFile.write(self._scratch / f"{name}.documents", documents_P)
+            codes = _ArrayFile.write(self._scratch / f"{name}.codes", codes_P)
+        return PostingsPart(
+            documents_P=documents,
+            codes_P=codes,
             frequencies_S=frequencies_S,
             length_bytes_S=length_bytes_S,
-            starts_V=starts_V,
-            terms=np.frombuffer(b"".join(term for term, _ in by_bytes), np.uint8),
-            term_offsets_V=_offsets(np.array([len(term) for term, _ in by_bytes], np.int64)),
-            num_nonempty=int(np.count_nonzero(lengths_N)),
-            num_tokens=int(lengths_N.sum()),
-        )
-
-    def _sort_pending(self) -> None:
-        tokens = np.array(self._pending, np.int64)
-        del self._pending[:]
-        first, count = self._first_pending, len(self._lengths) - self._first_pending
-        self._first_pending = len(self._lengths)
-        if not len(tokens):
-            return
-        lengths = np.array(self._lengths[first:], np.int64)
-        keys = tokens * count + np.repeat(np.arange(count), lengths)
-        keys.sort()
-        runs = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-        frequencies = np.diff(np.r_[runs, len(keys)])
-        terms, documents = np.divmod(keys[runs], count)
-        self._chunks.append(
-            _Chunk(
-                terms=terms.astype(np.int32),
-                documents=(documents + first).astype(np.int32),
-                frequencies=frequencies.astype(np.int32),
-            )
+            starts_V=np.append(starts, len(keys)),
+            ranks_V=np.array(self._order, np.int64)[keys[starts]],
+            base=self._num_documents,
         )
 
 
-def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def mean_length(num_tokens: int, num_nonempty: int) -> float:
+    """Tokens of a document that has any; 1 where none has."""
+    return num_tokens / num_nonempty if num_nonempty else 1.0
+
+
+def offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of consecutive pieces starts, and the end of the last."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
 
+def distinct_pairs(
+    frequencies_S: NDArray[np.int64], length_bytes_S: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """Each pair as one number, in the order of the pairs."""
+    return frequencies_S.astype(np.int64) << 8 | length_bytes_S
+
+
+Codes: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
+
+
+def as_codes(values: NDArray[np.integer], num_pairs: int) -> Codes:
+    """In the narrower type where it suffices."""
+    return values.astype(np.uint16) if num_pairs <= 1 << 16 else values.astype(np.uint32)
+
+
+def _first_places(ascending: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each distinct value first stands."""
+    return np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
+
+
 def _coded(
-    frequencies_P: NDArray[np.int32], length_bytes_P: NDArray[np.uint8]
+    frequencies_P: NDArray[np.int64], length_bytes_P: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint16] | NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint8]]:
     """Each posting's pair as its place among the distinct pairs; and those pairs."""
-    pairs_P = frequencies_P.astype(np.int64) << 8 | length_bytes_P
-    if len(pairs_P) and pairs_P.max() < _MAX_TABLE:  # a table instead of a sort: linear time
+    pairs_P = distinct_pairs(frequencies_P, length_bytes_P)
+    if pairs_P.max() < _MAX_TABLE:  # a table instead of a sort: linear time
         is_there = np.zeros(_MAX_TABLE, bool)
         is_there[pairs_P] = True
         pairs_S = np.flatnonzero(is_there)
@@ -157,7 +227,22 @@ def _coded(
     else:
         pairs_S, inverse = np.unique(pairs_P, return_inverse=True)
         codes_P = inverse.astype(np.uint32)
-    frequencies_S, length_bytes_S = pairs_S >> 8, (pairs_S & 0xFF).astype(np.uint8)
-    if len(pairs_S) <= 1 << 16:
-        return codes_P.astype(np.uint16), frequencies_S, length_bytes_S
-    return codes_P, frequencies_S, length_bytes_S
+    return as_codes(codes_P, len(pairs_S)), pairs_S >> 8, (pairs_S & 0xFF).astype(np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ArrayFile:
+    """An array in a file, read a slice at a time: mapped pages would count as our memory."""
+
+    path: Path
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def write(cls, path: Path, values: NDArray[Any]) -> "_ArrayFile":
+        with path.open("xb") as file:
+            file.write(values.data)
+        return cls(path=path, dtype=values.dtype)
+
+    def __getitem__(self, clip: slice, /) -> NDArray[Any]:
+        count, offset = clip.stop - clip.start, clip.start * self.dtype.itemsize
+        return np.fromfile(self.path, self.dtype, count=count, offset=offset)

@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskgym.retrieval import BM25Config, BM25Index, Passage, load_index
+from maskgym.retrieval import BM25Config, BM25Index, Passage, bm25_search, load_index, postings
+from maskgym.retrieval.bm25 import KernelName
+from maskgym.retrieval.bm25_numba import has_numba
+from maskgym.retrieval.bm25_segments import SEGMENT_ARRAYS
 
 # Short words that are neither stopped nor stemmed: what the slow version below takes for terms.
 WORDS = [first + second for first in "cdfgh" for second in "xyz1"]
 Ranking = list[tuple[str, float]]
+KERNELS: tuple[KernelName, KernelName] = ("numpy", "numba")
 
 
 def ranking(index: BM25Index, query: str, top_k: int = 10) -> Ranking:
@@ -128,6 +132,59 @@ def test_many_known_words_in_one_query_are_answered_in_time() -> None:
     index = BM25Index.build(Passage(id=str(n), text=f"w{n} all w{n % 100}") for n in range(10_000))
     query = " ".join(f"w{n}" for n in range(10_000)) + " all"
     assert len(index.search([query], 5)[0]) == 5
+
+
+def test_of_a_gigantic_query_the_first_words_count() -> None:
+    index = BM25Index.build(Passage(id=str(n), text=f"w{n}") for n in range(3000))
+    query = " ".join(f"w{n}" for n in range(3000))
+    found = index.search([query], 3000)[0]
+    assert {hit.passage.id for hit in found} == {str(n) for n in range(bm25_search.MAX_QUERY_TERMS)}
+    far = "w1 " + "!" * bm25_search.MAX_QUERY_CHARS + " w2"
+    assert [hit.passage.id for hit in index.search([far], 5)[0]] == ["1"]
+
+
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed (maskgym[fast])")
+def test_both_kernels_answer_a_whole_index_alike(index: BM25Index, tmp_path: Path) -> None:
+    index.save(tmp_path / "index")
+    rng = np.random.default_rng(2)
+    queries = [" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(300)]
+    plain, compiled = (BM25Index.load(tmp_path / "index", kernel=k) for k in KERNELS)
+    for top_k in (1, 10, 1000):
+        assert compiled.search(queries, top_k) == plain.search(queries, top_k)
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda query: compiled.search([query], 7)[0], queries))
+    assert found == plain.search(queries, 7)
+
+
+def test_an_unknown_kernel_is_refused_and_a_missing_one_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passages = [Passage(id="1", text="word")]
+    name: Any = "cuda"
+    with pytest.raises(ValueError, match="kernel is 'cuda'; it is one of auto, numba, numpy"):
+        BM25Index.build(passages, kernel=name)
+    monkeypatch.setattr(bm25_search, "has_numba", lambda: False)
+    monkeypatch.setattr(bm25_search, "_MIN_COMPILED", 1)
+    with pytest.raises(ImportError, match=r"pip install 'maskgym\[fast\]'"):
+        BM25Index.build(passages, kernel="numba")
+    assert len(BM25Index.build(passages, kernel="auto").search(["word"], 1)[0]) == 1
+
+
+def test_a_large_corpus_is_indexed_as_a_small_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    passages = [
+        Passage(id=f"é{n}", title="a title", text=" ".join(rng.choice(WORDS, rng.integers(0, 30))))
+        for n in range(400)
+    ]
+    small = BM25Index.build(passages)
+    monkeypatch.setattr(postings, "_PLAIN_CHUNK_PIECES", 100)
+    monkeypatch.setattr(postings, "_CHUNK_PIECES", 1000)
+    large = BM25Index.build(passages, folder=tmp_path / "index")
+    assert large.fingerprint == small.fingerprint
+    assert large.search(WORDS, 400) == small.search(WORDS, 400)
+    assert len(list((tmp_path / "index").iterdir())) == len(SEGMENT_ARRAYS) + 1
 
 
 def test_more_hits_than_passages_gives_all_that_match(index: BM25Index) -> None:

@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from maskgym.retrieval import BM25Index, Passage, load_index
-from maskgym.retrieval.index_folder import METADATA_FILE
+from maskgym.retrieval.index_folder import METADATA_FILE, locked
 
 
 def save(folder: Path, text: str = "first version") -> None:
@@ -80,6 +81,9 @@ def test_a_failed_renaming_brings_the_old_index_back(
     save(tmp_path / "index")
     import os
 
+    from maskgym.retrieval import index_folder
+
+    monkeypatch.setattr(index_folder, "_exchange", lambda one, other: False)
     real_rename = os.rename
 
     def rename(source: Path, target: Path) -> None:
@@ -119,13 +123,13 @@ def test_what_is_no_index_is_refused_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format_version": 2}, "format version 2; this maskgym reads version 1.*--force"),
+        ({"format_version": 1}, "format version 1; this maskgym reads version 2.*--force"),
         ({"format_version": None}, "format version None"),
         ({"surprise": 1}, "cannot be read"),
         ({"parameters": {"analyzer": "other-1"}}, "tokenised by 'other-1'"),
         ({"parameters": {"analyzer": "lucene-english-1"}}, "lacks 'k1'"),
-        ({"counts": {}}, "lacks 'nonempty_passages'"),
-        ({"files": {}}, "instead of None"),
+        ({"files": {}}, "lacks 'files'"),
+        ({"files": {"000001.documents.npy": 0}}, "lacks 'passage_content'"),
     ],
 )
 def test_metadata_of_another_version_is_refused(
@@ -139,7 +143,7 @@ def test_metadata_of_another_version_is_refused(
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    for name in ("documents", "passage_content", "terms"):
+    for name in ("000001.documents", "000001.passage_content", "000001.terms"):
         save(folder)
         path = folder / f"{name}.npy"
         whole = path.read_bytes()
@@ -157,3 +161,80 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         (folder / METADATA_FILE).write_text(text)
         with pytest.raises(ValueError, match=r"metadata\.json cannot be read.*--force"):
             load_index(folder)
+
+
+def test_where_folders_cannot_be_exchanged_they_are_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maskgym.retrieval import index_folder
+
+    monkeypatch.setattr(index_folder, "_exchange", lambda one, other: False)
+    save(tmp_path / "index")
+    save(tmp_path / "index", "second edition")
+    assert found(tmp_path / "index", "edition") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+BUILD_AND_DIE = """
+import os, signal, sys
+from maskgym.retrieval import BM25Index, Passage
+def passages():
+    yield Passage(id="1", text="second edition")
+    os.kill(os.getpid(), signal.SIGKILL)
+BM25Index.build(passages(), folder=sys.argv[1])
+"""
+
+
+def test_what_a_killed_builder_left_is_no_index_and_goes_with_the_next_build(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path / "index")
+    for folder in (tmp_path / "index", tmp_path / "new"):
+        command = [sys.executable, "-P", "-c", BUILD_AND_DIE, str(folder)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        (partial,) = tmp_path.glob(f".{folder.name}.*.partial")
+        assert any(partial.iterdir())
+        with pytest.raises(ValueError, match="is no index"):
+            load_index(partial)
+    assert found(tmp_path / "index", "version") == 1
+    save(tmp_path / "index", "third edition")
+    save(tmp_path / "new")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["index", "new"]
+
+
+def test_a_build_under_way_is_left_alone_by_another(tmp_path: Path) -> None:
+    def passages() -> Iterator[Passage]:
+        yield Passage(id="1", text="slow edition")
+        save(tmp_path / "index", "quick edition")
+        assert found(tmp_path / "index", "quick") == 1
+        yield Passage(id="2", text="the end")
+
+    BM25Index.build(passages(), folder=tmp_path / "index")
+    assert (found(tmp_path / "index", "slow"), found(tmp_path / "index", "quick")) == (1, 0)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_full_disk_while_building_leaves_the_old_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maskgym.retrieval import bm25_arrays
+
+    save(tmp_path / "index")
+
+    def no_room(self: Any, name: str, piece: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bm25_arrays.FolderSink, "append", no_room)
+    with pytest.raises(OSError, match=r"No space left.*room on the disk.*Nothing that was there"):
+        BM25Index.build([Passage(id="1", text="second")], folder=tmp_path / "index")
+    assert found(tmp_path / "index", "version") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_folder_being_changed_is_not_replaced_meanwhile(tmp_path: Path) -> None:
+    save(tmp_path / "index")
+    busy = pytest.raises(ValueError, match="is being changed by another process")
+    with locked(tmp_path / "index"), busy:
+        save(tmp_path / "index", "second edition")
+    save(tmp_path / "index", "second edition")
+    assert found(tmp_path / "index", "edition") == 1

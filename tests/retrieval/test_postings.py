@@ -1,24 +1,29 @@
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskgym.retrieval import postings as module
+from maskgym.retrieval import bm25_merge, postings
+from maskgym.retrieval.bm25_arrays import FolderSink, MemorySink
+from maskgym.retrieval.bm25_build import build_segment
+from maskgym.retrieval.bm25_config import BM25Config
 from maskgym.retrieval.bm25_math import LENGTHS, length_bytes
-from maskgym.retrieval.postings import Postings, PostingsBuilder
+from maskgym.retrieval.passages import Passage
+from maskgym.retrieval.postings import Postings
 
 DOCUMENTS = st.lists(
-    st.lists(st.sampled_from(["a", "b", "é", "日", "zz"]), max_size=12), max_size=12
+    st.lists(st.sampled_from(["c", "b", "é", "日", "zz"]), max_size=12), max_size=12, min_size=1
 )
 
 
-def build(documents: list[list[str]]) -> Postings:
-    builder = PostingsBuilder()
-    for tokens in documents:
-        builder.add(tokens)
-    return builder.finish()
+def build(documents: list[list[str]], folder: Path | None = None) -> Postings:
+    passages = [Passage(id=str(n), text=" ".join(tokens)) for n, tokens in enumerate(documents)]
+    sink = MemorySink() if folder is None else FolderSink(folder, "")
+    return build_segment(passages, BM25Config(), sink, scratch=folder)[0].postings
 
 
 def as_dict(found: Postings) -> dict[str, dict[int, int]]:
@@ -34,11 +39,21 @@ def as_dict(found: Postings) -> dict[str, dict[int, int]]:
     return terms
 
 
-@given(DOCUMENTS, st.sampled_from([1, 5, 1000]))
-def test_postings_count_each_term_in_each_document(documents: list[list[str]], chunk: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_CHUNK_TOKENS", chunk)
-        found = build(documents)
+@given(
+    DOCUMENTS,
+    st.sampled_from([1, 5, 1000]),
+    st.sampled_from([1, 1000]),
+    st.sampled_from([0, 3, 1000]),
+    st.booleans(),
+)
+def test_postings_count_each_term_in_each_document(
+    documents: list[list[str]], chunk: int, batch: int, kept_pieces: int, on_disk: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(postings, "_CHUNK_PIECES", chunk)
+        patch.setattr(postings, "_MAX_KEPT_PIECES", kept_pieces)
+        patch.setattr(bm25_merge, "_BATCH", batch)
+        found = build(documents, Path(folder) if on_disk else None)
     expected: dict[str, dict[int, int]] = {}
     for number, tokens in enumerate(documents):
         for token, count in Counter(tokens).items():
@@ -53,13 +68,13 @@ def test_postings_count_each_term_in_each_document(documents: list[list[str]], c
 
 
 def test_frequencies_are_exact_however_large() -> None:
-    found = build([["a"] * 300, ["a"] * 70_000, ["a", "b"]])
-    assert as_dict(found) == {"a": {0: 300, 1: 70_000, 2: 1}, "b": {2: 1}}
+    found = build([["c"] * 300, ["c"] * 70_000, ["c", "b"]])
+    assert as_dict(found) == {"b": {2: 1}, "c": {0: 300, 1: 70_000, 2: 1}}
 
 
 def test_more_than_65536_distinct_pairs_take_wider_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    documents = [["a"] * count for count in (1, 2, 400)]
+    documents = [["c"] * count for count in (1, 2, 400)]
     small = build(documents)
-    monkeypatch.setattr(module, "_MAX_TABLE", 0)
+    monkeypatch.setattr(postings, "_MAX_TABLE", 0)
     assert as_dict(build(documents)) == as_dict(small)
     assert small.codes_P.dtype == "uint16"

@@ -112,10 +112,10 @@ def test_an_answer_that_says_something_else_or_hedges_is_wrong(answer: str, gold
     ],
 )
 def test_a_hostile_answer_is_wrong_within_a_tenth_of_a_second(answer: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for gold in ("5", "x^2", r"\{1,2\}"):
         assert verify_math(answer, [gold]).verdict is Verdict.WRONG
-    assert time.perf_counter() - start < 0.3
+    assert time.process_time() - start < 0.3
 
 
 def test_any_gold_may_match_and_none_is_an_error() -> None:

@@ -7,6 +7,7 @@ up.
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,8 +16,11 @@ import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from ..masking import Scaffold, mask, policy_by_name
+from ..masking import MaskPolicy, Scaffold, mask, policy_by_name
+from ..masking.audit import LeakLevel
+from ..masking.checks import Checks
 from .budget import Budget, EndReason, EpisodeConfig
+from .mask_checks import mask_checks
 from .protocol import ActionKind, ActionProtocol, ParsedAction, XMLProtocol
 from .rewards import outcome_reward
 from .sandbox import Sandbox
@@ -33,6 +37,7 @@ Observation = dict[str, str]
 _OPTIONS = ("task", "scaffold")
 _MAX_OBSERVATION_CHARS = 2**31 - 1
 _MAX_ERROR_CHARS = 500
+_MAX_SCAFFOLDS = 64
 
 
 class TextEnv(gymnasium.Env[Observation, str]):
@@ -65,6 +70,7 @@ class TextEnv(gymnasium.Env[Observation, str]):
         protocol: ActionProtocol | None = None,
         tools: Sequence[Tool | str] = (),
         scaffold: str | Scaffold = "",
+        scaffold_max_leak: str | None = None,
         sandbox: Sandbox | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -78,6 +84,8 @@ class TextEnv(gymnasium.Env[Observation, str]):
             tools: What the model may call; "python" names the Python tool.
             scaffold: What each episode shows unless reset says otherwise: "" for nothing, a mask
                 policy by name, or a scaffold made beforehand.
+            scaffold_max_leak: The worst leak of a scaffold made here, such as "L2"; what leaks more
+                is masked harder, or not shown at all. None for any.
             sandbox: Where code runs; None for a `SubprocessSandbox`, made when first needed.
             render_mode: None, or "ansi" for the transcript as text.
         """
@@ -100,6 +108,8 @@ class TextEnv(gymnasium.Env[Observation, str]):
         self._sandbox = sandbox
         self._owns_sandbox = sandbox is None
         self._default_scaffold = scaffold
+        self._max_leak = LeakLevel.from_name(scaffold_max_leak) if scaffold_max_leak else None
+        self._made_scaffolds: OrderedDict[tuple[str, str], tuple[Task, Scaffold]] = OrderedDict()
         self._task: Task | None = None
         self._scaffold: Scaffold | None = None
         self._budget = Budget(config=self.config)
@@ -125,6 +135,13 @@ class TextEnv(gymnasium.Env[Observation, str]):
     def grade(self, task: Task, answer: str) -> Grade | bool:
         """Whether `answer`, never blank, is right; raising means that it could not be told."""
         raise NotImplementedError
+
+    def make_checks(self, task: Task) -> Checks | None:
+        """The verifier as masking asks it, to find the answer of `task` in another form.
+
+        By default that of the task's domain. None: masking compares spellings alone.
+        """
+        return mask_checks(task, self.sandbox if task.domain is Domain.CODE else None)
 
     def make_tool(self, name: str) -> Tool:
         """The tool called `name`."""
@@ -317,7 +334,22 @@ class TextEnv(gymnasium.Env[Observation, str]):
             return choice
         if not choice or task.expert_trace is None:
             return None
-        return mask(task.expert_trace, task, choice)
+        if not isinstance(choice, str):
+            return self._masked(task, choice)
+        # A group of rollouts resets on one task many times.
+        key = (task.task_id, choice)
+        known_task, scaffold = self._made_scaffolds.pop(key, (None, None))
+        if scaffold is None or (known_task is not task and known_task != task):
+            scaffold = self._masked(task, choice)
+        self._made_scaffolds[key] = (task, scaffold)
+        if len(self._made_scaffolds) > _MAX_SCAFFOLDS:
+            self._made_scaffolds.popitem(last=False)
+        return scaffold
+
+    def _masked(self, task: Task, policy: str | MaskPolicy) -> Scaffold:
+        assert task.expert_trace is not None
+        checks = self.make_checks(task)
+        return mask(task.expert_trace, task, policy, checks=checks, max_leak=self._max_leak)
 
     def _visible_scaffold(self) -> str:
         """The part of the scaffold that belongs into the observation before the next turn."""

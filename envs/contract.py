@@ -65,6 +65,8 @@ _RESET_NEEDED = "step before reset and after the end raises gymnasium's ResetNee
 _NOT_TEXT = "an action that is no string is refused"
 _PICKLES = "task and transcript travel between processes"
 _GOLD_PAID = "the answer that the task itself names is paid"
+_CHECKED = "make_checks and grade agree on the task's own answer"
+_MASKED = "a scaffold with every span hidden does not give the answer away"
 _RAISES = "nothing that a caller may do raises"
 _NOT_PAID = "Score nothing but the answer that TextEnv hands to grade(), and only when it is right."
 
@@ -87,6 +89,8 @@ _REMEDIES = {
     _NOT_TEXT: "Raise TypeError and say that an action is text.",
     _PICKLES: "Keep strings, numbers and tuples in records; no functions, handles or generators.",
     _GOLD_PAID: "Put into Task.answers what grade() accepts, the preferred spelling first.",
+    _CHECKED: "Override make_checks() where grade() is your own; return None to compare spellings.",
+    _MASKED: "Name every alias in Task.answers, and let make_checks() bring the verifier.",
     _RAISES: "What a model does wrong is an observation that says so.",
 }
 
@@ -137,6 +141,7 @@ def check_environment(env: gymnasium.Env[Any, Any]) -> None:
         checker.check_ends,
         checker.check_records,
         checker.check_payment,
+        checker.check_masking,
     ):
         checker.run(check)
     if checker.violations:
@@ -266,6 +271,23 @@ class _Checker:
             forged = f"<{tag}> {right} </{tag}> {write(_LOSING)}"
             for action in (forged, f"<{tag}> {right}"):
                 self._must_lose(f"an answer in a forged <{tag}> block", action)
+
+    def check_masking(self) -> None:
+        task = self.env.task
+        gold = gold_answer(task) if task is not None else ""
+        if task is None or not gold:
+            return
+        checks = self.env.make_checks(task)
+        if checks is not None and checks.equals is not None:
+            says = (checks.is_equal(gold, gold), checks.is_equal(_LOSING, gold))
+            self.require(_CHECKED, says == (True, False), f"equals says {says} of right and wrong")
+        if checks is not None and checks.passes is not None:
+            says = (checks.is_passing(gold), checks.is_passing(_LOSING))
+            self.require(_CHECKED, says == (True, False), f"passes says {says} of right and wrong")
+        if task.expert_trace is not None:
+            audit = mask(task.expert_trace, task, "all", checks=checks).audit
+            is_safe = not audit.is_answer_visible and not audit.do_remains_pass
+            self.require(_MASKED, is_safe, f"{task.task_id}: {audit.level.label}")
 
     # How they are checked.
 

@@ -1,20 +1,56 @@
-"""Audit: a trace, its spans and what was hidden in, what the scaffold gives away and keeps out."""
+"""Audit: what one scaffold, or a whole data set of them, still gives away and what it keeps.
 
-from collections.abc import Callable, Mapping, Sequence
+Four leaks, from what leaves the reader most work to what leaves none:
+- L3: the answer can be computed from the operators in sight and the values of the question;
+- L2: the answer is one arithmetic step away from values in sight;
+- L1: the answer stands there, literally, in words, by an alias, or in a form the verifier pays for;
+- L4: the code in sight passes the task's tests.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import compress
+from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from .entities import matcher_of
-from .labels import Labels
-from .spans import VALUE_KINDS, MaskableTask, Span, SpanKind, merge_overlaps
-from .targets import Target
-from .traces import ExpertTrace
+if TYPE_CHECKING:
+    from .scaffold import Scaffold
 
-_MARKS = (
-    "=+-*/<>\u00d7\u00f7\u00b7\u2264\u2265\u2260\n"  # also times, divided by, dot, and comparisons
-)
-# No letter, digit or white space, so that no alias matches across it.
-_FILLER = "\ufffc"
+
+class LeakLevel(IntEnum):
+    """How much a scaffold gives away; the higher, the less is left to do."""
+
+    NONE = 0
+    REPLAYABLE = 1
+    ONE_STEP = 2
+    VISIBLE = 3
+    PASSES = 4
+
+    @property
+    def label(self) -> str:
+        """Short name: "none", "L3", "L2", "L1", "L4"."""
+        return ("none", "L3", "L2", "L1", "L4")[self]
+
+    @classmethod
+    def from_name(cls, name: str) -> LeakLevel:
+        """The level called "L2" or "one_step", in any case.
+
+        Raises:
+            ValueError: If there is no such level; names the nearest one.
+        """
+        levels = {level.label.lower(): level for level in cls}
+        levels |= {level.name.lower(): level for level in cls}
+        wanted = name.strip().lower()
+        if wanted not in levels:
+            near = difflib.get_close_matches(wanted, levels, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"No leak level {name!r}. Did you mean {levels[near].label!r}? There are, from "
+                "the least: none, L3 (replayable), L2 (one_step), L1 (visible), L4 (passes)."
+            )
+        return levels[wanted]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,10 +58,23 @@ class Audit:
     """What one scaffold still gives away, and how much of the trace it keeps."""
 
     is_answer_visible: bool
-    """Whether the target can be read off: literally, folded, as an equal number or word, or by
-    `equals`; in a code task, whether a program is left."""
+    """L1: whether the target can be read off; in a code task, whether a program is left."""
 
-    hidden_share: float
+    visible_as: str = ""
+    """How it is seen best: "literal", "words" (a number in words), "alias" (another name or
+    spelling), "equal" (by the verifier); "" if it is not."""
+
+    is_one_step_away: bool = False
+    """L2: whether one operation on values in sight gives the target."""
+
+    is_replayable: bool = False
+    """L3: whether the operators in sight and the values of the question give the target."""
+
+    do_remains_pass: bool | None = None
+    """L4: whether the code in sight passes the tests; None if that was not or could not be
+    checked."""
+
+    hidden_share: float = 0.0
     """Share of the trace's characters that are hidden."""
 
     hidden_share_by_kind: Mapping[str, float] = field(default_factory=dict)
@@ -38,129 +87,117 @@ class Audit:
     """Length of the trace without the turns that are not shown, before masking."""
 
     num_unverified: int = 0
-    """Values that `equals` failed on; they count as not equal."""
+    """Values and programs in sight on which the verifier raised, was late, or was not asked as
+    there are too many; they count as not equal and not passing."""
+
+    @property
+    def level(self) -> LeakLevel:
+        """The worst leak."""
+        return max(self.leaks, default=LeakLevel.NONE)
+
+    @property
+    def leaks(self) -> tuple[LeakLevel, ...]:
+        """Every kind of leak there is, the worst first."""
+        found = {
+            LeakLevel.PASSES: self.do_remains_pass,
+            LeakLevel.VISIBLE: self.is_answer_visible,
+            LeakLevel.ONE_STEP: self.is_one_step_away,
+            LeakLevel.REPLAYABLE: self.is_replayable,
+        }
+        return tuple(level for level, is_there in found.items() if is_there)
 
 
-def audit_scaffold(
-    trace: ExpertTrace,
-    spans: Sequence[Span],
-    hidden: Sequence[Span],
-    task: MaskableTask,
-    equals: Callable[[str, str], bool] | None = None,
-) -> Audit:
-    """Audits a masked trace.
+@dataclass(kw_only=True)
+class DatasetAudit:
+    """What the scaffolds of a data set give away; grows by `add` and `merge`."""
 
-    Args:
-        trace: The trace, with the text of dropped turns empty.
-        spans: All spans found in it.
-        hidden: The hidden ones, in reading order without overlaps.
-        task: Its task.
-        equals: Called as `equals(value, answer)` on each distinct number left in sight; the
-            environment's own verifier. Bounding its time is up to the caller.
-    """
-    covers = [bytearray(len(turn.text)) for turn in trace.turns]
-    for span in hidden:
-        covers[span.turn][span.start : span.end] = b"\1" * (span.end - span.start)
-    shares = _hidden_shares(trace, spans, covers)
-    left = [span for span in spans if covers[span.turn].find(1, span.start, span.end) < 0]
-    is_visible = _is_target_left(left, task) or _is_mentioned(trace, spans, hidden, task)
-    num_unverified = 0
-    if equals is not None and not is_visible:
-        is_visible, num_unverified = _is_equal_left(left, task, equals)
-    num_characters = sum(map(len, covers))
-    num_hidden = sum(map(sum, covers))
-    return Audit(
-        is_answer_visible=is_visible,
-        hidden_share=num_hidden / num_characters if num_characters else 0.0,
-        hidden_share_by_kind=shares,
-        kept_structure=_kept_structure(trace, spans, covers),
-        num_characters=num_characters,
-        num_unverified=num_unverified,
-    )
+    num_traces: int = 0
+    """Scaffolds added, dropped ones included."""
 
+    num_dropped: int = 0
+    """Scaffolds left empty as every policy leaked more than was allowed; they leak nothing."""
 
-def _hidden_shares(
-    trace: ExpertTrace, spans: Sequence[Span], covers: Sequence[bytearray]
-) -> dict[str, float]:
-    texts = [turn.text for turn in trace.turns]
-    by_kind: dict[str, list[Span]] = {}
-    for span in spans:
-        if span.kind is not SpanKind.LABEL:
-            by_kind.setdefault(str(span.kind), []).append(span)
-    shares: dict[str, float] = {}
-    for kind in sorted(by_kind):
-        found = merge_overlaps(by_kind[kind], texts)  # two detectors may find the same
-        num_hidden = sum(sum(covers[span.turn][span.start : span.end]) for span in found)
-        shares[kind] = num_hidden / sum(span.end - span.start for span in found)
-    return shares
+    num_escalated: Counter[str] = field(default_factory=Counter)
+    """Scaffolds made by a stricter policy than the one asked for, by "asked for -> applied"."""
 
+    num_by_leak: Counter[LeakLevel] = field(default_factory=Counter)
+    """Scaffolds with this leak, each leak counted by itself; NONE: those without any."""
 
-def _is_target_left(left: Sequence[Span], task: MaskableTask) -> bool:
-    """Whether a number or a number in words of the target's value, or any program, is left."""
-    if task.domain == "code" and any(span.kind is SpanKind.CODE for span in left):
-        return True
-    target = Target(task)
-    return any(map(target.equals, {span.value for span in left if span.kind in VALUE_KINDS}))
+    num_by_worst_leak: Counter[LeakLevel] = field(default_factory=Counter)
+    """Scaffolds by their worst leak; these add up to `num_traces`."""
 
+    num_visible_as: Counter[str] = field(default_factory=Counter)
+    """Scaffolds whose target is visible (L1), by how: literal, words, alias, equal."""
 
-def _is_mentioned(
-    trace: ExpertTrace, spans: Sequence[Span], hidden: Sequence[Span], task: MaskableTask
-) -> bool:
-    """Whether an alias of the target is mentioned outside hidden spans and labels."""
-    matcher = matcher_of(tuple(task.answers))
-    for index, turn in enumerate(trace.turns):
-        text = _blanked(turn.text, [span for span in hidden if span.turn == index])
-        labels = Labels(span for span in spans if span.turn == index)
-        for mention in matcher.find(text):
-            start, end = mention.start, mention.end
-            span = Span(start=start, end=end, kind=SpanKind.ANSWER, value=text[start:end])
-            if not labels.protect(span):
-                return True
-    return False
+    num_with_tests: int = 0
+    """Scaffolds whose remaining code was given to the task's tests (L4)."""
 
+    num_unverified: int = 0
+    """Values and programs on which the verifier could not tell."""
 
-def _blanked(text: str, hidden: Sequence[Span]) -> str:
-    """The text with its hidden parts filled, every offset as it was."""
-    pieces: list[str] = []
-    at = 0
-    for span in hidden:
-        pieces += [text[at : span.start], _FILLER * (span.end - span.start)]
-        at = span.end
-    return "".join([*pieces, text[at:]])
+    num_characters: int = 0
+    num_hidden: float = 0.0
+    """Hidden characters, up to rounding."""
 
+    sum_kept_structure: float = 0.0
+    sum_share_by_kind: Counter[str] = field(default_factory=Counter)
+    num_traces_by_kind: Counter[str] = field(default_factory=Counter)
 
-def _is_equal_left(
-    left: Sequence[Span], task: MaskableTask, equals: Callable[[str, str], bool]
-) -> tuple[bool, int]:
-    """Whether `equals` finds a value in sight equal to an answer, and how many calls failed."""
-    num_failed = 0
-    for value in sorted({span.value for span in left if span.kind in VALUE_KINDS}):
-        for answer in task.answers:
-            try:
-                if equals(value, answer):
-                    return True, num_failed
-            except Exception:  # a verifier may raise anything on odd input; counted, not hidden
-                num_failed += 1
-    return False, num_failed
+    @classmethod
+    def of(cls, scaffolds: Iterable[Scaffold]) -> DatasetAudit:
+        """The audit of all these scaffolds."""
+        total = cls()
+        for scaffold in scaffolds:
+            total.add(scaffold)
+        return total
 
+    def add(self, scaffold: Scaffold) -> None:
+        """Counts one more scaffold."""
+        audit = scaffold.audit
+        self.num_traces += 1
+        if scaffold.is_dropped:
+            self.num_dropped += 1
+        elif scaffold.policy != scaffold.requested_policy:
+            self.num_escalated[f"{scaffold.requested_policy} -> {scaffold.policy}"] += 1
+        self.num_by_leak.update(audit.leaks or (LeakLevel.NONE,))
+        self.num_by_worst_leak[audit.level] += 1
+        if audit.visible_as:
+            self.num_visible_as[audit.visible_as] += 1
+        self.num_with_tests += audit.do_remains_pass is not None and not scaffold.is_dropped
+        self.num_unverified += audit.num_unverified
+        self.num_characters += audit.num_characters
+        self.num_hidden += audit.hidden_share * audit.num_characters
+        self.sum_kept_structure += audit.kept_structure
+        for kind, share in audit.hidden_share_by_kind.items():
+            self.sum_share_by_kind[kind] += share  # type: ignore[assignment]  # a float total
+            self.num_traces_by_kind[kind] += 1
 
-def _kept_structure(
-    trace: ExpertTrace, spans: Sequence[Span], covers: Sequence[bytearray]
-) -> float:
-    """Operators, line breaks and labels in sight over those there are outside of values."""
-    values = [bytearray(b"\1") * len(cover) for cover in covers]  # 0 inside a value
-    for span in spans:
-        if span.kind is not SpanKind.LABEL:
-            values[span.turn][span.start : span.end] = bytes(span.end - span.start)
-    num_marks = num_kept = 0
-    for turn, is_outside, cover in zip(trace.turns, values, covers, strict=True):
-        outside = "".join(compress(turn.text, is_outside))
-        num_marks += sum(map(outside.count, _MARKS))
-        hidden = "".join(compress(outside, compress(cover, is_outside)))
-        num_kept -= sum(map(hidden.count, _MARKS))
-    num_kept += num_marks
-    for span in spans:
-        if span.kind is SpanKind.LABEL and values[span.turn][span.start]:
-            num_marks += 1
-            num_kept += covers[span.turn].find(1, span.start, span.end) < 0
-    return num_kept / num_marks if num_marks else 1.0
+    def merge(self, other: DatasetAudit) -> None:
+        """Counts all that another audit has counted."""
+        for name, value in vars(other).items():
+            if isinstance(value, Counter):
+                getattr(self, name).update(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
+
+    def rate(self, leak: LeakLevel) -> float:
+        """Share of the scaffolds with this leak, from 0 to 1; with NONE, of those without any."""
+        return self.num_by_leak[leak] / self.num_traces if self.num_traces else 0.0
+
+    @property
+    def hidden_share(self) -> float:
+        """Share of all characters that are hidden."""
+        return self.num_hidden / self.num_characters if self.num_characters else 0.0
+
+    @property
+    def hidden_share_by_kind(self) -> dict[str, float]:
+        """For each kind, the share of its characters hidden: the mean over traces that have it."""
+        return {
+            kind: self.sum_share_by_kind[kind] / num
+            for kind, num in sorted(self.num_traces_by_kind.items())
+        }
+
+    @property
+    def kept_structure(self) -> float:
+        """Share of structure kept, the mean over traces."""
+        return self.sum_kept_structure / self.num_traces if self.num_traces else 1.0

@@ -1,66 +1,86 @@
-"""Code detector: a turn in, the contents of fences and Python tool calls out (fences stay)."""
+"""Code detector: a turn in, its programs out, in whatever form they stand (marks stay in sight).
 
-import re
+Marked code (fences, tags, backticks) and calls of a Python tool are code in every domain. Unmarked
+lines need evidence, and how much depends on the domain: see `bare_code`.
+"""
+
 from collections.abc import Iterator
 
-from .spans import PLACEHOLDER, MaskableTask, Span, SpanKind, stripped_span
+from .bare_code import STRICT_DOMAINS, find_bare_code, may_hold_program
+from .code_blocks import CodeBlock, CodePiece, gaps
+from .fences import find_fences
+from .html_code import find_html_code
+from .inline_code import find_inline_code
+from .pseudo_code import find_pseudo_code
+from .spans import MaskableTask, Span, SpanKind, stripped_span
 from .traces import TraceTurn, TurnKind
 
-CODE_TOOLS = frozenset(("python", "code", "code_interpreter", "execute", "ipython", "interpreter"))
+CODE_TOOLS = frozenset(
+    (
+        *("python", "code", "code_interpreter", "execute", "ipython", "interpreter", "jupyter"),
+        *("python_interpreter", "execute_python", "run_python", "run_code", "python_repl"),
+    )
+)
 """Tools (casefolded) whose calls are programs."""
-
-_FENCE = re.compile(r"`{3,}|~{3,}")
-# A placeholder is taken for a language, as it may stand for a word that was one.
-_LANGUAGE = re.compile(rf"[ \t]*(?:{PLACEHOLDER.pattern}|[A-Za-z][\w+#.-]{{0,19}}(?![^\s,{{:\[]))?")
 
 
 def find_code(turn: TraceTurn, task: MaskableTask) -> Iterator[Span]:
-    """A Python call and the final program of a code task as a whole; in text, fenced blocks."""
-    if turn.kind is TurnKind.TOOL_CALL and turn.tool.casefold() in CODE_TOOLS:
-        yield from stripped_span(turn.text, 0, len(turn.text), kind=SpanKind.CODE, detector="code")
-        return
-    blocks = list(_fenced_blocks(turn.text))
-    if turn.kind is TurnKind.ANSWER and task.domain == "code" and not blocks:
-        yield from stripped_span(turn.text, 0, len(turn.text), kind=SpanKind.CODE, detector="code")
-    for start, end in blocks:
-        yield from stripped_span(turn.text, start, end, kind=SpanKind.CODE, detector="code")
+    """A Python call and the bare final program of a code task as a whole; in text, all its code.
 
-
-def _fenced_blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Contents of the fences, as CommonMark closes them; an unterminated one runs to the end.
-
-    Beyond CommonMark, a fence may open anywhere in a line, as models write "Code: ```python"; the
-    info string behind the language counts as content, because it can say anything.
+    Tool results are left to the detector of results, which takes them as a whole. Spans of different
+    forms may overlap, as backticks around a bare program; merging joins them.
     """
-    at = 0
-    while match := _FENCE.search(text, at):
-        fence = match[0]
-        line_end = text.find("\n", match.end())
-        line_end = len(text) if line_end < 0 else line_end
-        inline_end = text.find(fence, match.end(), line_end)
-        if inline_end >= 0:
-            yield match.end(), inline_end
-            at = inline_end + len(fence)
-            while text.startswith(fence[0], at):
-                at += 1
-            continue
-        language = _LANGUAGE.match(text, match.end(), line_end)
-        yield (language.end() if language else match.end()), line_end
-        content_end, at = _closing_fence(text, fence, line_end)
-        yield line_end, content_end
+    text = turn.text
+    if turn.kind is TurnKind.TOOL_RESULT:
+        return
+    if turn.kind is TurnKind.TOOL_CALL and turn.tool.casefold() in CODE_TOOLS:
+        whole = CodePiece(start=0, end=len(text), detector="code:call")
+        yield from _spans(text, whole)
+        return
+    domain = str(task.domain)
+    if domain in STRICT_DOMAINS and not _may_hold_marks(text) and not may_hold_program(text):
+        return
+    blocks = _blocks(text, domain)
+    if turn.kind is TurnKind.ANSWER and domain == "code" and not blocks:
+        yield from _spans(text, CodePiece(start=0, end=len(text), detector="code:bare"))
+        return
+    for block in blocks:
+        for piece in block.pieces:
+            yield from _spans(text, piece)
+    prose = list(gaps(blocks, 0, len(text)))
+    for piece in find_inline_code(text, prose, must_parse=domain == "search"):
+        yield from _spans(text, piece)
+    for start, end in prose:
+        programs = [
+            CodeBlock(start=piece.start, end=piece.end, pieces=(piece,))
+            for piece in find_bare_code(text, start, end, domain)
+        ]
+        for program in programs:
+            yield from _spans(text, program.pieces[0])
+        for sentence_start, sentence_end in gaps(programs, start, end):
+            for piece in find_pseudo_code(text, sentence_start, sentence_end, domain):
+                yield from _spans(text, piece)
 
 
-def _closing_fence(text: str, fence: str, line_end: int) -> tuple[int, int]:
-    """Where the content ends and where the text after the closing fence starts."""
-    closing = _CLOSING[fence[0]]
-    at = line_end
-    while match := closing.search(text, at):
-        if len(match[1]) >= len(fence):
-            return match.start(), match.end()
-        at = match.end()
-    return len(text), len(text)
+def _may_hold_marks(text: str) -> bool:
+    """Whether a mark of code can be in a text; "<<3+4=7>>" is none."""
+    if "`" in text or "~~~" in text or "</" in text:
+        return True
+    return "<code" in text or "<pre" in text
 
 
-_CLOSING = {
-    mark: re.compile(rf"^[ \t>]{{0,20}}+({mark}{{3,}}+)[ \t]*+$", re.MULTILINE) for mark in "`~"
-}
+def _blocks(text: str, domain: str) -> list[CodeBlock]:
+    """Fenced and tagged blocks in order; tags count outside of fences only."""
+    blocks = find_fences(text)
+    if "<" not in text:
+        return blocks
+    tagged = [
+        block
+        for start, end in gaps(blocks, 0, len(text))
+        for block in find_html_code(text, start, end, must_close=domain == "search")
+    ]
+    return sorted(blocks + tagged) if tagged else blocks
+
+
+def _spans(text: str, piece: CodePiece) -> Iterator[Span]:
+    return stripped_span(text, piece.start, piece.end, kind=SpanKind.CODE, detector=piece.detector)

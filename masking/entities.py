@@ -1,210 +1,129 @@
 """Alias detector: a turn in, every mention of the task's answers and bridge entities out."""
 
-import itertools
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from .folding import Folded, fold
-from .numbers import LETTER, PLAIN, canonical_number
+from .alias_values import number_forms
+from .aliases import SurfaceForm, surfaces_of
+from .matcher import AliasIndex, Mention
+from .normal_text import normal_words
+from .numbers import PLAIN, canonical_number
 from .spans import MaskableTask, Span, SpanKind
 from .traces import TraceTurn
 
 TARGET_DETECTOR = "answers"
 """`Span.detector` of the mentions of the target."""
 
-_TOKEN = re.compile(rf"{PLAIN}|[^\W\d_]+")
-_GAP = re.compile(r"\s{0,8}[-_'.,&]?\s{0,8}")
-_WRAPPED = re.compile(r"\$+(.+?)\$+|\\\((.+)\\\)|\\(?:text|textbf|mathrm|mbox)\{([^{}]*)\}")
-_ARTICLES = frozenset(("the", "a", "an"))
-_CHOICE_WORDS = re.compile(r"(?:option|choice|answer|letter|select|pick|is)[ \t]$", re.IGNORECASE)
-_BEFORE_CHOICE = frozenset("([{:=*\"'`")
-_AFTER_CHOICE = frozenset(")]}.*\"'`\n,;:")
+ENTITY_DETECTOR = "entities"
+"""`Span.detector` of the mentions of bridge entities."""
+
+_NUMBER_FREE_DOMAINS = ("code", "search")  # there, no detector of numbers runs
+_PLAIN_NUMBER = re.compile(rf"-?{PLAIN}")
+_NAMES = (SurfaceForm.WORDS, SurfaceForm.CAPITALISED)
+_TRUTH_WORDS = ("yes", "no", "true", "false")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mention:
-    """One place where a text names an alias."""
+class TaskEntities:
+    """The answers and bridge entities of one task, ready to be found in its traces."""
 
-    start: int
-    end: int
-    alias: int
-    """Index of the alias among those the matcher was built from."""
+    def __init__(self, answers: Sequence[str], entities: Sequence[str], question: str, domain: str):
+        self._num_answers = len(answers)
+        question_words = normal_words(question) if answers or entities else []
+        # A number that the number detectors see anyway costs nothing here.
+        has_numbers = domain in _NUMBER_FREE_DOMAINS
+        wanted = [a if has_numbers or number_forms(a)[0] is None else "" for a in answers]
+        self.index = AliasIndex.of((*wanted, *entities), frozenset(question_words))
+        self._domain = domain
+        self._given: frozenset[int] = frozenset()
+        if entities:
+            named = AliasIndex.of((*answers, *entities), has_partials=False).find(question)
+            self._given = frozenset(mention.alias for mention in named)
 
+    def is_target(self, mention: Mention) -> bool:
+        """Whether a mention names an answer."""
+        return mention.alias < self._num_answers
 
-@dataclass(slots=True)
-class _Node:
-    alias: int = -1
-    children: "dict[str, _Node]" = field(default_factory=dict)
+    def is_given(self, mention: Mention) -> bool:
+        """Whether a mention names a bridge entity that the question names, in whatever form."""
+        return not self.is_target(mention) and mention.alias in self._given
 
-
-class AliasMatcher:
-    """Finds many aliases in one pass over the words of a text.
-
-    Words match folded (case, accents), numbers by value ("1,234" and "1234"). Between words, white
-    space and one of ``-_'.,&`` are all the same. An alias with other signs in it ("x - 1") matches
-    sign by sign, white space ignored. A single letter counts only where an answer stands: "(B)",
-    "answer is B", never the article "A".
-    """
-
-    def __init__(self, aliases: Sequence[str]):
-        self._root = _Node()
-        self._literals: list[tuple[str, int]] = []
-        self._letters: dict[str, int] = {}
-        for index, alias in enumerate(aliases):
-            self._add(_unwrapped(alias), index)
-
-    def _add(self, alias: str, index: int) -> None:
-        letter = alias.strip("().")
-        if len(letter) == 1 and letter.isalpha() and letter.isascii():
-            self._letters.setdefault(letter, index)
-            return
-        number = canonical_number(alias)
-        if number is not None and "/" in number:
-            self._literals.append((number, index))
-        elif number is not None:
-            node = self._root.children.setdefault(number, _Node())
-            node.alias = index if node.alias < 0 else node.alias
-            return
-        folded = fold(alias).text
-        matches = list(_TOKEN.finditer(folded))
-        if not _is_plain(folded, matches):
-            literal = "".join(folded.split())
-            if literal:
-                self._literals.append((literal, index))
-            return
-        if len(matches) > 1 and matches[0][0] in _ARTICLES:
-            del matches[0]
-        node = self._root
-        for token in matches:
-            node = node.children.setdefault(_key(token[0]), _Node())
-        if node.alias < 0:
-            node.alias = index
-
-    def find(self, text: str) -> Iterator[Mention]:
-        """All mentions in a text; they may overlap each other."""
-        folded = fold(text)
-        if self._root.children:
-            for start, end, alias in self._phrases(folded.text):
-                yield _mention(folded, start, end, alias)
-        if self._literals:
-            for start, end, alias in self._signs(folded.text):
-                yield _mention(folded, start, end, alias)
-        for letter, alias in self._letters.items():
-            for at in _choice_positions(text, letter):
-                yield Mention(start=at, end=at + 1, alias=alias)
-
-    def _phrases(self, text: str) -> Iterator[tuple[int, int, int]]:
-        roots = self._root.children
-        for match in _TOKEN.finditer(text):
-            node = roots.get(_key(match[0]))
-            end = match.end()
-            best = -1
-            while node is not None:
-                if node.alias >= 0:
-                    best, best_end = node.alias, end
-                if not node.children:
-                    break
-                gap = _GAP.match(text, end)
-                assert gap is not None
-                token = _TOKEN.match(text, gap.end())
-                if token is None or gap.end() == end:
-                    break
-                node, end = node.children.get(_key(token[0])), token.end()
-            if best >= 0:
-                yield match.start(), best_end, best
-
-    def _signs(self, text: str) -> Iterator[tuple[int, int, int]]:
-        places = [at for at, character in enumerate(text) if not character.isspace()]
-        squeezed = "".join(text.split())
-        for literal, alias in self._literals:
-            at = squeezed.find(literal)
-            while at >= 0:
-                start, end = places[at], places[at + len(literal) - 1] + 1
-                before = text[start - 1 : start] + text[start]
-                if not _is_inside_word(before) and not _is_inside_word(text[end - 1 : end + 1]):
-                    yield start, end, alias
-                at = squeezed.find(literal, at + len(literal))
+    def span(self, mention: Mention, text: str) -> Span:
+        """The span of a mention; all mentions of one entity are of one group, the target's is 0."""
+        value = text[mention.start : mention.end]
+        is_target = self.is_target(mention)
+        return Span(
+            start=mention.start,
+            end=mention.end,
+            kind=_target_kind(value, self._domain) if is_target else SpanKind.ENTITY,
+            value=value,
+            is_given=self.is_given(mention),
+            detector=TARGET_DETECTOR if is_target else ENTITY_DETECTOR,
+            group=0 if is_target else mention.alias - self._num_answers + 1,
+        )
 
 
-def _mention(folded: Folded, start: int, end: int, alias: int) -> Mention:
-    start, end = folded.original(start, end)
-    return Mention(start=start, end=end, alias=alias)
+def entities_of(task: MaskableTask) -> TaskEntities | None:
+    """The entities of a task, prepared once for all its turns; None if it has nothing to find."""
+    answers, entities = tuple(task.answers), tuple(task.entities)
+    if not entities and (not answers or _are_plain_numbers(answers, task.domain)):
+        return None
+    known = _task_entities(answers, entities, task.question, str(task.domain))
+    return known if known.index else None
 
 
-def _unwrapped(alias: str) -> str:
-    r"""An alias without the mathematics or text mode around it: "$\text{Yes}$" -> "Yes"."""
-    alias = alias.strip()
-    while match := _WRAPPED.fullmatch(alias):
-        alias = next(part for part in match.groups() if part is not None).strip()
-    return alias
-
-
-def _key(token: str) -> str:
-    return token if token[0].isalpha() else canonical_number(token) or token
-
-
-def _is_plain(folded: str, tokens: list[re.Match[str]]) -> bool:
-    """Whether an alias is words (and numbers beside words), so that its gaps may vary."""
-    if not tokens or tokens[0].start() > 0 or tokens[-1].end() < len(folded):
-        return False
-    # Scripts without spaces have no words to be bounded by.
-    if any(character >= "\u2e80" for character in folded):
-        return False
-    for left, right in itertools.pairwise(tokens):
-        gap = folded[left.end() : right.start()]
-        are_words = all(len(token[0]) > 1 and token[0].isalpha() for token in (left, right))
-        is_one_number = left[0][0].isdigit() and right[0][0].isdigit()
-        is_loose = bool(_GAP.fullmatch(gap)) and gap != ""
-        if not is_loose or is_one_number or not (are_words or gap.isspace()):
-            return False
-    return True
-
-
-def _is_inside_word(pair: str) -> bool:
-    """Whether no word ends between these two characters."""
-    if len(pair) < 2 or pair[0] >= "\u2e80" or pair[1] >= "\u2e80":
-        return False
-    return (pair[0].isalpha() and pair[1].isalpha()) or (pair[0].isdigit() and pair[1].isdigit())
-
-
-def _choice_positions(text: str, letter: str) -> Iterator[int]:
-    for match in re.finditer(rf"(?<!{LETTER}){letter}(?!{LETTER})", text):
-        at = match.start()
-        before, after = text[max(0, at - 1) : at], text[at + 1 : at + 2]
-        is_marked = before in _BEFORE_CHOICE or after in _AFTER_CHOICE or after == ""
-        if is_marked or _CHOICE_WORDS.search(text[max(0, at - 7) : at]):
-            yield at
+def _are_plain_numbers(answers: Sequence[str], domain: str) -> bool:
+    """Whether the number detectors see all answers; most mathematics tasks end here."""
+    is_seen = domain not in _NUMBER_FREE_DOMAINS
+    return is_seen and all(_PLAIN_NUMBER.fullmatch(answer) for answer in answers)
 
 
 @lru_cache(maxsize=256)
-def matcher_of(aliases: tuple[str, ...]) -> AliasMatcher:
-    """The matcher of these aliases, built once for all turns of a trace."""
-    return AliasMatcher(aliases)
+def _task_entities(
+    answers: tuple[str, ...], entities: tuple[str, ...], question: str, domain: str
+) -> TaskEntities:
+    return TaskEntities(answers, entities, question, domain)
+
+
+@lru_cache(maxsize=256)
+def matcher_of(aliases: tuple[str, ...], question: str = "") -> AliasIndex:
+    """The index of these aliases, built once for all turns of a trace."""
+    return AliasIndex.of(aliases, frozenset(normal_words(question)))
 
 
 def find_aliases(turn: TraceTurn, task: MaskableTask) -> Iterator[Span]:
-    """Mentions of the target, then of bridge entities, also inside tool calls."""
-    answers, entities = tuple(task.answers), tuple(task.entities)
-    if not answers and not entities:
+    """Mentions of the target and of bridge entities, also inside tool calls."""
+    known = entities_of(task)
+    if known is None:
         return
-    for mention in matcher_of(answers + entities).find(turn.text):
-        value = turn.text[mention.start : mention.end]
-        is_target = mention.alias < len(answers)
-        yield Span(
-            start=mention.start,
-            end=mention.end,
-            kind=_target_kind(value, task.domain) if is_target else SpanKind.ENTITY,
-            value=value,
-            detector=TARGET_DETECTOR if is_target else "entities",
-        )
+    for mention in known.index.find(turn.text):
+        yield known.span(mention, turn.text)
+
+
+class KnownEntities:
+    """A detector of entities known for a whole data set, such as the titles of its corpus.
+
+    Names count as they are written, not in part; numbers are no entities.
+
+    ``register_detector("titles", KnownEntities(titles))``
+    """
+
+    def __init__(self, aliases: Iterable[str]):
+        """Builds the index of all aliases; some ten microseconds for each."""
+        forms = (surfaces_of(a, has_partials=False, has_orders=False) for a in aliases)
+        self._index = AliasIndex([s for s in surfaces if s.form in _NAMES] for surfaces in forms)
+
+    def __call__(self, turn: TraceTurn, task: MaskableTask) -> Iterator[Span]:
+        """One span for each mention."""
+        for start, end, _ in self._index.find(turn.text):
+            value = turn.text[start:end]
+            yield Span(start=start, end=end, kind=SpanKind.ENTITY, value=value)
 
 
 def _target_kind(value: str, domain: str) -> SpanKind:
     """What kind of value a mention of the target is, so that its placeholder does not mark it."""
     if len(value) == 1 and value.isalpha():
         return SpanKind.CHOICE
-    if domain == "search" and value.casefold() not in ("yes", "no", "true", "false"):
+    if domain == "search" and value.casefold() not in _TRUTH_WORDS:
         return SpanKind.ENTITY
     return SpanKind.ANSWER if canonical_number(value) is None else SpanKind.NUMBER

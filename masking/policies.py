@@ -7,13 +7,21 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
+from .critical import find_critical
+from .smepo_compat import smepo_compat
 from .spans import MaskableTask, Span, SpanKind, merge_overlaps
 from .targets import Target
 from .traces import ExpertTrace
 
 MaskPolicy = Callable[[ExpertTrace, Sequence[Span], MaskableTask], Sequence[Span]]
-"""Chooses what to hide; may return spans of its own. Labels are never hidden."""
+"""Chooses what to hide; may return spans of its own. Labels are never hidden.
 
+A policy with an attribute `is_verbatim = True` wants its replacements and everything beside them
+written as they are: nothing of the source is escaped.
+"""
+
+_LABEL = SpanKind.LABEL
+_TOKEN = re.compile(r"\S{1,40}")  # so that a text without spaces is not one word
 _CALL = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(?:\(([^()]*)\))?\s*")
 
 
@@ -24,7 +32,7 @@ def none(trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask) -> Seque
 
 def all_spans(trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask) -> Sequence[Span]:
     """Hides every span that is not a label."""
-    return [span for span in spans if span.kind is not SpanKind.LABEL]
+    return [span for span in spans if span[2] is not _LABEL]
 
 
 def answer_only(trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask) -> Sequence[Span]:
@@ -41,13 +49,30 @@ def answer_only(trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask) -
 
 
 def all_keep_given(trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask) -> Sequence[Span]:
-    """Hides all but what stands in the question; announced answers are hidden even then."""
-    announced = (SpanKind.ANSWER, SpanKind.CHOICE)
+    """Hides all but what stands in the question; what shows the target is hidden even then."""
+    target = Target(task)
     return [
         span
         for span in spans
-        if span.kind is not SpanKind.LABEL and (span.kind in announced or not span.is_given)
+        if span.kind is not SpanKind.LABEL and (not span.is_given or target.is_shown_by(span))
     ]
+
+
+def critical(trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask) -> Sequence[Span]:
+    """Hides what shows the target and all that it was computed or found by, given or not.
+
+    See `critical.find_critical`; where the path is not known, every value is hidden.
+    """
+    shown, on_the_way = find_critical(trace, spans, task)
+    return [*shown, *on_the_way]
+
+
+def critical_keep_given(
+    trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask
+) -> Sequence[Span]:
+    """Hides what `critical` hides but for what stands in the question and is not the target."""
+    shown, on_the_way = find_critical(trace, spans, task)
+    return [*shown, *(span for span in on_the_way if not span.is_given)]
 
 
 def prefix(
@@ -80,15 +105,15 @@ def random_matched(
 ) -> Sequence[Span]:
     """Hides as many characters as `all` would, in words drawn at random: the control for it.
 
-    Seeded by `seed` and the task id. Whole words only, so the count may fall short by less than
-    the shortest word that is left.
+    Seeded by `seed` and the task id. Whole words only (a very long one in pieces), so the count may
+    fall short by less than the shortest word that is left.
     """
     texts = [turn.text for turn in trace.turns]
     budget = sum(span.end - span.start for span in merge_overlaps(spans, texts))
     words = [
         Span(turn=index, start=match.start(), end=match.end(), kind=SpanKind.WORD, value=match[0])
         for index, text in enumerate(texts)
-        for match in re.finditer(r"\S+", text)
+        for match in _TOKEN.finditer(text)
     ]
     random.Random(f"{seed}:{task.task_id}").shuffle(words)
     hidden: list[Span] = []
@@ -103,11 +128,41 @@ POLICIES: dict[str, Callable[..., Sequence[Span]]] = {
     "none": none,
     "all": all_spans,
     "answer_only": answer_only,
+    "critical": critical,
+    "critical_keep_given": critical_keep_given,
     "all_keep_given": all_keep_given,
     "prefix": prefix,
     "random_matched": random_matched,
+    "smepo_compat": smepo_compat,
 }
 """All policies by name; those with further parameters take them in brackets: `prefix(0.5)`."""
+
+
+_NOT_READING_GIVENS = frozenset(
+    (none, all_spans, answer_only, critical, prefix, random_matched, smepo_compat)
+)
+
+
+def reads_givens(policy: Callable[..., Sequence[Span]]) -> bool:
+    """Whether a policy may look at `Span.is_given`; one that is not ours may."""
+    return getattr(policy, "func", policy) not in _NOT_READING_GIVENS
+
+
+_ESCALATION = {
+    "answer_only": ("critical_keep_given", "critical", "all"),
+    "critical_keep_given": ("critical", "all"),
+    "all": (),
+}
+
+
+def escalation(name: str) -> tuple[str, ...]:
+    """The policies to try next, in order, when this one gives too much away.
+
+    ``escalation("critical_keep_given")`` is ``("critical", "all")``; a policy not known here, also
+    one with an argument, goes straight to "all", behind which there is nothing.
+    """
+    match = _CALL.fullmatch(name)
+    return _ESCALATION.get(match[1] if match else name, ("all",))
 
 
 def register_policy(

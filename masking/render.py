@@ -3,14 +3,18 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal, get_args
 
 from .spans import PLACEHOLDER_BODY, Span, SpanKind
 from .traces import ExpertTrace, TurnKind
 
 ToolResults = Literal["drop", "mask", "keep"]
+Queries = Literal["entities", "whole"]
 
 _PLACEHOLDER_NAMES = {SpanKind.NUMBER_WORD: "NUMBER"}
+_ONE_ACTION = ((0,),)
 _LITERAL = re.compile(rf"\[(?={PLACEHOLDER_BODY})")
 
 
@@ -21,19 +25,27 @@ class RenderConfig:
     tool_results: ToolResults = "drop"
     """Results of the expert's tools: left out, masked like the rest, or shown word for word."""
 
+    queries: Queries = "entities"
+    """What is hidden of a query that names a hidden entity: the entity, or the whole query. "search:
+    [ENTITY] birthplace" keeps the expert's plan, which is what a scaffold is there for."""
+
     indexed: bool = False
     """Whether equal values share a number, `[ENTITY_1]`. Keeps who is who, but lets arithmetic
     chains be solved."""
 
-    escape_literals: bool = False
-    r"""Whether placeholders of the source are written `[\NUMBER]`. Else they stand as they are,
-    which keeps masking idempotent; `Scaffold.spans` says which ones hide something."""
+    escape_literals: bool = True
+    r"""Whether placeholders of the source are written `[\NUMBER]`, so that they cannot be taken for
+    ours. Nothing is escaped in a trace of which nothing is hidden behind a placeholder."""
 
     def __post_init__(self) -> None:
         if self.tool_results not in get_args(ToolResults):
             raise ValueError(
                 f"tool_results is {self.tool_results!r}; it is one of "
                 f"{', '.join(get_args(ToolResults))}."
+            )
+        if self.queries not in get_args(Queries):
+            raise ValueError(
+                f"queries is {self.queries!r}; it is one of {', '.join(get_args(Queries))}."
             )
 
 
@@ -45,18 +57,19 @@ def render_actions(
     Thoughts stand as plain lines, a call as "search: ...", a result as "result: ...", an answer
     as "answer: ...". `hidden` is in reading order without overlaps.
     """
-    spans_of: dict[int, list[Span]] = {}
-    for span in hidden:
-        spans_of.setdefault(span.turn, []).append(span)
+    is_escaping = config.escape_literals and any(map(_has_placeholder, hidden))
+    if len(trace.turns) == 1:
+        spans_of = {0: hidden}
+    else:
+        spans_of = {turn: list(spans) for turn, spans in groupby(hidden, key=itemgetter(4))}
     actions: list[str] = []
-    for action in trace.actions:
+    for action in trace.actions if len(trace.turns) > 1 else _ONE_ACTION[: len(trace.turns)]:
         lines: list[str] = []
         for index in action:
             turn = trace.turns[index]
-            spans = spans_of.get(index, [])
-            text = render_turn(turn.text, spans, config)
-            is_cut = any(span.kind is SpanKind.CUT for span in spans)
-            if not text or (is_cut and not text.strip()):
+            spans = spans_of.get(index, ())
+            text = _shown(turn.text, spans, config, is_escaping=is_escaping)
+            if not text or (spans and spans[-1].kind is SpanKind.CUT and not text.strip()):
                 continue
             if turn.kind is TurnKind.TOOL_CALL:
                 text = f"{turn.tool or 'tool'}: {text}"
@@ -70,23 +83,39 @@ def render_actions(
 
 def render_turn(text: str, hidden: Sequence[Span], config: RenderConfig) -> str:
     """One turn's text with its hidden spans replaced."""
+    is_escaping = config.escape_literals and any(map(_has_placeholder, hidden))
+    return _shown(text, hidden, config, is_escaping=is_escaping)
+
+
+def _shown(text: str, hidden: Sequence[Span], config: RenderConfig, *, is_escaping: bool) -> str:
     pieces: list[str] = []
+    add, is_indexed, placeholders = pieces.append, config.indexed, _PLACEHOLDERS
     at = 0
     for span in hidden:
-        pieces += [_shown(text[at : span.start], config), placeholder(span, config)]
-        at = span.end
-    pieces.append(_shown(text[at:], config))
+        add(text[at : span[0]])
+        if span[8] is None and not is_indexed:
+            add(placeholders[span[2]])
+        else:
+            add(placeholder(span, config))
+        at = span[1]
+    pieces.append(text[at:])
+    if is_escaping and "[" in text and _LITERAL.search(text):
+        pieces[::2] = [_LITERAL.sub(r"[\\", piece) for piece in pieces[::2]]
     return "".join(pieces)
+
+
+def _has_placeholder(span: Span) -> bool:
+    """Whether our placeholder stands for a span, and not nothing or a text of the policy's own."""
+    return span[8] is None and span[2] is not SpanKind.CUT
 
 
 def placeholder(span: Span, config: RenderConfig) -> str:
     """What stands in the place of a hidden span."""
     if span.replacement is not None:
         return span.replacement
-    if span.kind is SpanKind.CUT:
-        return ""
-    name = placeholder_name(span.kind)
-    return f"[{name}_{span.group}]" if config.indexed and span.group > 0 else f"[{name}]"
+    if not config.indexed or span.group <= 0 or span.kind is SpanKind.CUT:
+        return _PLACEHOLDERS[span.kind]
+    return f"[{placeholder_name(span.kind)}_{span.group}]"
 
 
 def placeholder_name(kind: SpanKind) -> str:
@@ -94,7 +123,6 @@ def placeholder_name(kind: SpanKind) -> str:
     return _PLACEHOLDER_NAMES.get(kind, kind.upper())
 
 
-def _shown(text: str, config: RenderConfig) -> str:
-    if not config.escape_literals:
-        return text
-    return _LITERAL.sub(r"[\\", text)
+_PLACEHOLDERS = {
+    kind: "" if kind is SpanKind.CUT else f"[{placeholder_name(kind)}]" for kind in SpanKind
+}

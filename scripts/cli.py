@@ -71,7 +71,7 @@ COMMANDS = (
         name="mask",
         group="data",
         summary="mask the expert traces of a file and report what they still give away",
-        example="maskgym mask traces.jsonl --policy all",
+        example="maskgym mask traces.jsonl masked.jsonl --report page.html",
     ),
     Command(
         name="index",

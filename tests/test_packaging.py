@@ -51,7 +51,7 @@ def test_every_data_file_of_a_package_is_listed(pyproject: dict[str, Any]) -> No
         path
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix not in {".py", ".pyc", ".sh"}
+        if path.is_file() and path.suffix not in {".py", ".sh"} and "__pycache__" not in path.parts
     }
     assert there | {ROOT / "py.typed"} == shipped
 
@@ -71,7 +71,7 @@ def test_every_promised_extra_exists(pyproject: dict[str, Any]) -> None:
 
 def test_the_core_has_few_dependencies(pyproject: dict[str, Any]) -> None:
     names = {re.split(r"[<>=;\[ ]", line)[0] for line in pyproject["project"]["dependencies"]}
-    assert names == {"gymnasium", "numpy", "tqdm"}
+    assert names == {"ahocorasick_rs", "gymnasium", "numpy", "tqdm"}
 
 
 def test_setup_pins_the_torch_that_the_extra_train_accepts(pyproject: dict[str, Any]) -> None:

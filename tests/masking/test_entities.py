@@ -1,55 +1,34 @@
+import pickle
+
 import pytest
 
 from maskgym.envs import Domain, Task
-from maskgym.masking import ExpertTrace, SpanKind, TraceTurn, TurnKind, find_spans, mask
-from maskgym.masking.entities import AliasMatcher
-
-
-def found(text: str, *aliases: str) -> list[str]:
-    return [text[m.start : m.end] for m in AliasMatcher(aliases).find(text)]
-
-
-@pytest.mark.parametrize(
-    ("alias", "text", "values"),
-    [
-        ("\u00c9lodie Durand", "ELODIE  durand's town", ["ELODIE  durand"]),
-        ("Elodie", "E\u0301lodie", ["E\u0301lodie"]),
-        ("Saint-\u00c9tienne", "in Saint Etienne", ["Saint Etienne"]),
-        ("The Beatles", "Beatles fans of the Beatles", ["Beatles", "Beatles"]),
-        ("New York", "New\nYork, _New York_", ["New\nYork", "New York"]),
-        ("Paris", "Parisian comparison", []),
-        ("km", "5km", ["km"]),
-        ("1,234", "1234 or 11,234", ["1234"]),
-        ("72", "172 or 7.2 or $72.00", ["72.00"]),
-        ("-5", "x = -5", ["5"]),
-        (r"\frac{1}{2}", r"1/2 = \frac{1}{2}, 11/2", ["1/2", r"\frac{1}{2}"]),
-        ("x - 1", "x-1, x+1, 2x-1, ax-1", ["x-1", "x-1"]),
-        ("J. K. Rowling", "by J.K. Rowling", ["J.K. Rowling"]),
-        (r"$\text{Yes}$", "yes, eyes", ["yes"]),
-        ("\u5317\u4eac", "\u5728\u5317\u4eac\u5e02", ["\u5317\u4eac"]),
-        ("B", "A B (B) b, the answer is B", ["B", "B"]),
-        ("A", "A man. Option A is right", ["A"]),
-        ("", "anything", []),
-        ("  ", "any thing", []),
-    ],
+from maskgym.masking import (
+    DETECTORS,
+    ExpertTrace,
+    Span,
+    SpanKind,
+    TraceTurn,
+    TurnKind,
+    find_spans,
+    mask,
+    register_detector,
 )
-def test_mentions_of_an_alias(alias: str, text: str, values: list[str]) -> None:
-    assert sorted(found(text, alias)) == sorted(values)
+from maskgym.masking.entities import ENTITY_DETECTOR, TARGET_DETECTOR, KnownEntities, find_aliases
 
 
-def test_the_longest_alias_is_found_and_overlaps_are_not_lost() -> None:
-    values = found("New York City Hall", "New York", "New York City", "City Hall")
-    assert values == ["New York City", "City Hall"]
+def task_of(question: str, answers: tuple[str, ...], *entities: str) -> Task:
+    return Task(
+        task_id="t", question=question, answers=answers, entities=entities, domain=Domain.SEARCH
+    )
+
+
+def spans_of(text: str, task: Task) -> list[Span]:
+    return list(find_aliases(TraceTurn(kind=TurnKind.THOUGHT, text=text), task))
 
 
 def test_answers_and_entities_are_told_apart_and_masked_inside_queries() -> None:
-    task = Task(
-        task_id="t",
-        question="Where was the mayor of Lyon born?",
-        answers=("Paris", "Lutetia"),
-        entities=("Ann Lee",),
-        domain=Domain.SEARCH,
-    )
+    task = task_of("Where was the mayor of Lyon born?", ("Paris", "Lutetia"), "Ann Lee")
     trace = ExpertTrace(
         turns=(
             TraceTurn(kind=TurnKind.THOUGHT, text="Ann Lee is the mayor of Lyon in 2001."),
@@ -60,13 +39,12 @@ def test_answers_and_entities_are_told_apart_and_masked_inside_queries() -> None
         )
     )
     scaffold = mask(trace, task)
-    assert scaffold.turns == (
-        "[ENTITY] is the mayor of Lyon in 2001.\nsearch: [ENTITY] birthplace",
-        "[ENTITY] is [ENTITY].\nanswer: [ANSWER]",
-    )
+    assert "[ENTITY] is the mayor of Lyon in" in scaffold.text
+    assert scaffold.turns[1] == "[ENTITY] is [ENTITY].\nanswer: [ANSWER]"
     assert not scaffold.audit.is_answer_visible
+    assert not any(name in scaffold.text.casefold() for name in ("paris", "lutetia", "ann", "lee"))
     detectors = {span.value: span.detector for span in find_spans(trace, task)}
-    assert detectors["Ann Lee"] == "entities" and detectors["Lutetia"] == "answers"
+    assert detectors["Ann Lee"] == ENTITY_DETECTOR and detectors["Lutetia"] == TARGET_DETECTOR
 
 
 @pytest.mark.parametrize(
@@ -85,3 +63,50 @@ def test_a_mention_of_the_target_hides_as_the_kind_of_value_it_is(
     task = Task(task_id="t", question="?", answers=(answer,), domain=domain)
     spans = find_spans(ExpertTrace.from_text(f"So it is {answer}"), task)
     assert {span.kind for span in spans} == {kind}
+
+
+def test_all_mentions_of_one_entity_are_of_one_group() -> None:
+    task = task_of("Who?", ("Ada Lovelace", "Countess of Lovelace"), "Charles Babbage", "London")
+    spans = spans_of("Lovelace, Ada met C. Babbage. Babbage saw the Countess of Lovelace.", task)
+    assert [(span.value, span.group) for span in spans] == [
+        ("Lovelace, Ada", 0),
+        ("C. Babbage", 1),
+        ("Babbage", 1),
+        ("Countess of Lovelace", 0),
+    ]
+
+
+def test_an_entity_in_the_question_is_given_in_every_form_but_the_target_is_not() -> None:
+    question = "Is Ada Lovelace older than Charles Babbage?"
+    task = task_of(question, ("Charles Babbage",), "Ada Lovelace", "Annabella Byron")
+    spans = spans_of("Lovelace, Ada; Charles Babbage; Byron", task)
+    assert [(span.value, span.is_given) for span in spans] == [
+        ("Lovelace, Ada", True),
+        ("Charles Babbage", False),
+        ("Byron", False),
+    ]
+
+
+def test_numbers_are_left_to_the_detectors_of_numbers_where_those_run() -> None:
+    math = Task(task_id="t", question="?", answers=("1,234",), domain=Domain.MATH)
+    assert spans_of("1234", math) == []
+    assert [span.value for span in spans_of("1234", task_of("?", ("1,234",)))] == ["1234"]
+
+
+def test_a_task_without_answers_has_no_mentions() -> None:
+    assert spans_of("anything", task_of("?", ())) == []
+    assert spans_of("anything", task_of("?", ("",))) == []
+
+
+def test_known_entities_of_a_data_set_are_one_more_detector() -> None:
+    register_detector("titles", KnownEntities(["Ada Lovelace", "The Who", "1985"]))
+    try:
+        text = "Ada Lovelace, who in 1985 heard The Who."
+        scaffold = mask(text, task_of("?", ("x y z",)))
+    finally:
+        del DETECTORS["titles"]
+    assert scaffold.text.replace("The ", "the ").startswith("[ENTITY], who in ")
+    assert scaffold.text.endswith("[ENTITY].")
+    known = pickle.loads(pickle.dumps(KnownEntities(["Ada Lovelace"])))
+    turn = TraceTurn(kind=TurnKind.THOUGHT, text="by ada lovelace")
+    assert [span.value for span in known(turn, task_of("?", ()))] == ["ada lovelace"]

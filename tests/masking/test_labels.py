@@ -17,6 +17,10 @@ TASK = Task(task_id="t", question="How many?")
         "**1.** bold",
         "AMC12, H2O, Fe2O3, y1, x_1, x_{12}, GPT-4, COVID-19",
         "[NUMBER] and [ENTITY_3] stood here before",
+        "see equation (3), Eq. 4, Fig. 2 and Question 5",
+        r"x = y \tag{3} by \eqref{eq:12}",
+        "x = y \\quad (7)\ny = z   (12)",
+        "cm^2, cm^{3}, \\text{ m}^2, m\u00b2",
     ],
 )
 def test_labels_are_never_hidden(text: str) -> None:
@@ -40,6 +44,10 @@ def test_labels_are_never_hidden(text: str) -> None:
         ("gives him16*5", "gives him[NUMBER]*[NUMBER]"),
         ("the Equation 5x = 40", "the Equation [NUMBER]x = [NUMBER]"),
         ("the equation 20 + x", "the equation [NUMBER] + x"),
+        ("f(1) and (2)", "f([NUMBER]) and ([NUMBER])"),
+        ("m^2 + 5 cm^2", "m^[NUMBER] + [NUMBER] cm^2"),
+        ("2x_1 - 3x_{12}", "[NUMBER]x_1 - [NUMBER]x_{12}"),
+        ("interSECTION 5", "interSECTION [NUMBER]"),
         (r"\log_2 8", r"\log_[NUMBER] [NUMBER]"),
     ],
 )

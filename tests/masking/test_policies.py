@@ -18,6 +18,7 @@ from maskgym.masking import (
     policy_by_name,
     register_policy,
 )
+from maskgym.masking.policies import escalation
 
 TASK = Task(task_id="t", question="Ann has 3 eggs and buys 4. How many?", answers=("7",))
 TEXT = "Step 1: 3+4=7\nStep 2: seven, as 2+5=7\n#### 7"
@@ -36,6 +37,20 @@ TEXT = "Step 1: 3+4=7\nStep 2: seven, as 2+5=7\n#### 7"
         (
             "all_keep_given",
             "Step 1: 3+4=[NUMBER]\nStep 2: [NUMBER], as [NUMBER]+[NUMBER]=[NUMBER]\n#### [ANSWER]",
+        ),
+        (
+            "critical",
+            "Step 1: [NUMBER]+[NUMBER]=[NUMBER]\n"
+            "Step 2: [NUMBER], as [NUMBER]+[NUMBER]=[NUMBER]\n#### [ANSWER]",
+        ),
+        (
+            "critical_keep_given",
+            "Step 1: 3+4=[NUMBER]\nStep 2: [NUMBER], as [NUMBER]+[NUMBER]=[NUMBER]\n#### [ANSWER]",
+        ),
+        (
+            "smepo_compat",
+            "__STRUCTURAL_NUMBER_[NUMBER]__: [NUMBER][NUMBER]=[NUMBER]\n"
+            "__STRUCTURAL_NUMBER_[NUMBER]__: seven, as [NUMBER][NUMBER]=[NUMBER]\n#### [NUMBER]",
         ),
         ("prefix(0.5)", "Step 1: 3+4=7"),
         (" prefix( 1 ) ", TEXT),
@@ -85,6 +100,30 @@ def test_answer_only_hides_the_last_program_of_a_code_task() -> None:
     assert not mask(text, task).audit.is_answer_visible
 
 
+@pytest.mark.parametrize("policy", ["all_keep_given", "critical_keep_given", "critical"])
+def test_a_target_that_stands_in_the_question_is_hidden_all_the_same(policy: str) -> None:
+    task = Task(task_id="t", question="Ann has 3 of 7 eggs and buys 4. How many?", answers=("7",))
+    assert "7" not in mask("She has 3 + 4 = 7, that is, 7 eggs or seven.", task, policy).text
+
+
+def test_a_policy_with_less_in_sight_comes_next_until_all_is_hidden() -> None:
+    assert escalation("answer_only") == ("critical_keep_given", "critical", "all")
+    assert escalation("critical_keep_given") == ("critical", "all")
+    for name in ("critical", "all_keep_given", "prefix(0.5)", "random_matched", "none", "a user's"):
+        assert escalation(name) == ("all",)
+    assert escalation("all") == ()
+
+
+def test_an_escalation_never_shows_more() -> None:
+    text = "3+4=7, so 7 and 2*5=10\n7+10=17\n#### 17"
+    task = Task(task_id="t", question="3 eggs and 4", answers=("17",))
+    before = hidden_characters(mask(text, task, "answer_only"))
+    for policy in escalation("answer_only"):
+        after = hidden_characters(mask(text, task, policy))
+        assert before <= after
+        before = after
+
+
 def hidden_characters(scaffold: Scaffold) -> set[tuple[int, int]]:
     return {(s.turn, at) for s in scaffold.spans for at in range(s.start, s.end)}
 
@@ -110,7 +149,7 @@ TRACES = st.lists(WORDS, max_size=12).map(" ".join)
 @given(TRACES)
 def test_no_policy_hides_less_than_none_or_more_than_all(text: str) -> None:
     everything = hidden_characters(mask(text, TASK, "all"))
-    for policy in ("answer_only", "all_keep_given"):
+    for policy in ("answer_only", "critical", "critical_keep_given", "all_keep_given"):
         assert hidden_characters(mask(text, TASK, policy)) <= everything
     assert hidden_characters(mask(text, TASK, "none")) == set()
 
@@ -121,7 +160,14 @@ def test_random_matched_hides_as_much_as_all_within_one_word(text: str, seed: in
     target = len(hidden_characters(mask(text, TASK, "all")))
     count = len(hidden_characters(mask(text, TASK, f"random_matched({seed})")))
     longest = max(map(len, text.split()), default=0)
-    assert target - longest <= count <= target
+    num_in_words = len("".join(text.split()))  # "all" may hide the spaces within an answer, too
+    assert min(target, num_in_words) - longest <= count <= target
+
+
+def test_a_text_without_spaces_is_hidden_in_pieces_by_random_matched() -> None:
+    text = "3+4=7" * 40
+    hidden = hidden_characters(mask(text, TASK, "random_matched"))
+    assert 120 - 40 < len(hidden) <= 120
 
 
 def test_random_matched_depends_on_task_and_seed_alone() -> None:
@@ -166,7 +212,7 @@ def test_a_policy_never_hides_a_label_and_may_not_invent_spans() -> None:
         mask("Step 1", TASK, wrong)
 
 
-@pytest.mark.parametrize("name", ["al", "answers_only", "critical()", "", "all)", "(0.5)"])
+@pytest.mark.parametrize("name", ["al", "answers_only", "critical_path", "", "all)", "(0.5)"])
 def test_an_unknown_policy_is_refused_with_the_nearest_name(name: str) -> None:
     with pytest.raises(LookupError, match="Did you mean '"):
         policy_by_name(name)

@@ -5,8 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskgym.envs import Domain, Task
-from maskgym.masking import ExpertTrace, RenderConfig, TraceTurn, TurnKind, mask
-from maskgym.masking.render import ToolResults
+from maskgym.masking import (
+    ExpertTrace,
+    RenderConfig,
+    Span,
+    SpanKind,
+    TraceTurn,
+    TurnKind,
+    mask,
+)
+from maskgym.masking.render import ToolResults, render_turn
 
 TASK = Task(
     task_id="t",
@@ -69,19 +77,29 @@ def unescaped(text: str) -> str:
 
 @settings(deadline=None)
 @given(
-    st.lists(st.sampled_from(["[", "]", "\\", "NUMBER", "ENTITY_1", "a"]), max_size=12).map("".join)
+    st.lists(st.sampled_from(["[", "]", "\\", "NUMBER", "ENTITY", "a"]), max_size=12).map("".join)
 )
-def test_escaped_literals_can_be_told_from_placeholders(text: str) -> None:
-    escaped = mask(text, TASK, render=RenderConfig(escape_literals=True)).text
-    assert not re.search(r"\[(?:NUMBER|ENTITY)(?:_\d+)?\]", escaped)
-    assert unescaped(escaped) == text
-
-
-def test_a_literal_placeholder_stands_as_it_is_unless_escaped() -> None:
+def test_placeholders_of_the_source_can_be_told_from_ours(text: str) -> None:
     math = Task(task_id="t", question="?")
-    assert mask("[NUMBER_1] is 7", math).text == "[NUMBER_1] is [NUMBER]"
-    escaped = mask("[NUMBER_1] is 7", math, render=RenderConfig(escape_literals=True)).text
-    assert escaped == "[\\NUMBER_1] is [NUMBER]"
+    shown = mask(f"7 {text}", math).text
+    assert shown.startswith("[NUMBER] ")
+    assert not re.search(r"\[(?:NUMBER|ENTITY)(?:_\d+)?\]", shown[len("[NUMBER] ") :])
+    assert unescaped(shown[len("[NUMBER] ") :]) == text
+
+
+def test_nothing_is_escaped_where_nothing_is_hidden() -> None:
+    math = Task(task_id="t", question="?")
+    assert mask("[NUMBER_1] is 7", math).text == "[\\NUMBER_1] is [NUMBER]"
+    assert mask("[NUMBER_1] is 7", math, "none").text == "[NUMBER_1] is 7"
+    assert mask("[NUMBER_1] is it", math).text == "[NUMBER_1] is it"
+    kept = RenderConfig(escape_literals=False)
+    assert mask("[NUMBER_1] is 7", math, render=kept).text == "[NUMBER_1] is [NUMBER]"
+
+
+def test_a_span_may_say_what_stands_in_its_place() -> None:
+    seven = Span(start=3, end=4, kind=SpanKind.NUMBER, value="7", replacement="<seven>")
+    for config in (RenderConfig(), RenderConfig(indexed=True)):
+        assert render_turn("is 7 [NUMBER]", [seven], config) == "is <seven> [NUMBER]"
 
 
 def test_an_unknown_treatment_of_results_is_refused() -> None:

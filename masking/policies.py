@@ -7,7 +7,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from .critical import find_critical
+from .critical import Overlaps, find_critical
+from .replay import statements_giving_target
 from .smepo_compat import smepo_compat
 from .spans import MaskableTask, Span, SpanKind, merge_overlaps
 from .targets import Target
@@ -70,9 +71,17 @@ def critical(trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask) -> S
 def critical_keep_given(
     trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask
 ) -> Sequence[Span]:
-    """Hides what `critical` hides but for what stands in the question and is not the target."""
+    """Hides what `critical` hides but for what stands in the question and is not the target.
+
+    Where givens alone would compute the target, as in ``400 / 4 = [NUMBER]``, they are hidden too.
+    """
     shown, on_the_way = find_critical(trace, spans, task)
-    return [*shown, *(span for span in on_the_way if not span.is_given)]
+    hidden = [*shown, *(span for span in on_the_way if not span.is_given)]
+    telling = Overlaps(
+        (one.turn, one.start, one.end)
+        for one in statements_giving_target(trace, spans, hidden, task)
+    )
+    return [*hidden, *(span for span in on_the_way if span.is_given and telling.touch(span))]
 
 
 def prefix(

@@ -44,11 +44,19 @@ def is_one_step_away(
         hidden: The hidden ones.
         task: Its task.
     """
+    return next(statements_giving_target(trace, spans, hidden, task), None) is not None
+
+
+def statements_giving_target(
+    trace: ExpertTrace, spans: Sequence[Span], hidden: Iterable[Span], task: MaskableTask
+) -> Iterator[Statement]:
+    """The statements by which a trace is one step away from its target; see `is_one_step_away`."""
     target = NumericTarget(task)
-    if not target or task.domain in ("code", "search"):
-        return False
-    cover = _cover(hidden)
-    return any(_gives(one, target, cover) for one in find_equations(trace, spans))
+    if target and task.domain not in ("code", "search"):
+        cover = _cover(hidden)
+        for statement in find_equations(trace, spans):
+            if _gives(statement, target, cover):
+                yield statement
 
 
 def _gives(statement: Statement, target: NumericTarget, cover: Overlaps) -> bool:
@@ -131,5 +139,5 @@ def _implied_values(question: str) -> Iterator[Value]:
             yield from values
 
 
-def _cover(hidden: Sequence[Span]) -> Overlaps:
+def _cover(hidden: Iterable[Span]) -> Overlaps:
     return Overlaps((span.turn, span.start, span.end) for span in hidden)

@@ -22,6 +22,7 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 EXTRA_OF_MODULE = {
     "faiss": "dense",
+    "jnius": "lucene",
     "matplotlib": "train",
     "pyarrow": "parquet",
     "pyserini": "lucene",
@@ -31,6 +32,7 @@ EXTRA_OF_MODULE = {
     "tokenizers": "train",
     "torch": "train",
     "transformers": "train",
+    "uvicorn": "serve",
     "vllm": "vllm",
 }
 """Which extra of pyproject.toml brings a module that may be missing."""
@@ -77,7 +79,19 @@ COMMANDS = (
         name="index",
         group="data",
         summary="build an index of passages, or search one",
-        example="maskgym index build passages.jsonl indexes/wiki",
+        example="maskgym index passages.jsonl indexes/wiki",
+    ),
+    Command(
+        name="search",
+        group="data",
+        summary="search an index, several at once or a service for a file of queries",
+        example="maskgym search indexes/wiki --queries questions.jsonl --out hits.jsonl",
+    ),
+    Command(
+        name="serve",
+        group="data",
+        summary="serve an index over HTTP, as Search-R1, verl and SkyRL ask for it",
+        example="maskgym serve indexes/wiki",
     ),
     Command(
         name="train",

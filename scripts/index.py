@@ -1,15 +1,16 @@
 """In: a corpus file and the name of a folder. Out: an index in that folder; hits, when asked."""
 
 import argparse
+import gzip
 import shlex
+import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from maskgym.retrieval import (
-    BM25Config,
     BM25Index,
     Retriever,
     check_replaceable,
@@ -17,8 +18,17 @@ from maskgym.retrieval import (
     read_index_metadata,
     read_passages,
 )
+from maskgym.retrieval.bm25 import OnDuplicate
+from maskgym.retrieval.loading import BACKENDS, naming_the_extra
 
 from .console import cut
+from .index_backends import (
+    add_backend_options,
+    build_index,
+    check_options,
+    check_same,
+    describe_parameters,
+)
 
 SUMMARY = "build an index of passages, or search one"
 
@@ -26,27 +36,46 @@ EXAMPLES = """\
   maskgym index passages.jsonl.gz indexes/wiki
   maskgym index passages.jsonl.gz indexes/wiki --query "who won the first nobel prize" --top-k 5
   maskgym index passages.parquet indexes/wiki --k1 1.2 --b 0.75 --force
+  maskgym index more.jsonl indexes/wiki --append
+  maskgym index ids.txt indexes/wiki --delete
+  maskgym index passages.jsonl.gz indexes/e5 --backend dense --model intfloat/e5-base-v2
 
 A row of the corpus is {"id", "title", "text"} or, as in Search-R1, {"id", "contents"}. An index
-that is there already is searched as it is; --force builds it anew."""
+that is there already is searched as it is; --force builds it anew. Many queries: maskgym search."""
 
-_DEFAULTS = BM25Config()
+_DEFAULT_BACKEND = "bm25"
+_CORPUS_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 _LINE_CHARS = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `maskgym index`."""
     parser.add_argument(
-        "corpus", metavar="CORPUS", help=".jsonl, .jsonl.gz, .json, .json.gz or .parquet"
+        "corpus",
+        metavar="CORPUS",
+        help=".jsonl, .jsonl.gz, .json, .json.gz or .parquet; with --delete also a text file with "
+        "an id on each line, or - for standard input",
     )
     parser.add_argument("index", metavar="INDEX", help="folder of the index")
     parser.add_argument(
-        "--k1", type=float, help=f"saturation of repeated terms (default: {_DEFAULTS.k1})"
+        "--backend",
+        choices=BACKENDS,
+        help=f"how passages are found (default: {_DEFAULT_BACKEND}); lucene and dense need their "
+        "extras",
+    )
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--force", action="store_true", help="replace an index that is there")
+    change.add_argument(
+        "--append", action="store_true", help="add the passages to a bm25 index that is there"
+    )
+    change.add_argument(
+        "--delete", action="store_true", help="take the passages of CORPUS, by id, out of it"
     )
     parser.add_argument(
-        "--b", type=float, help=f"how far long passages are held back (default: {_DEFAULTS.b})"
+        "--replace",
+        action="store_true",
+        help="with --append: a passage takes the place of one with its id (default: an error)",
     )
-    parser.add_argument("--force", action="store_true", help="replace an index that is there")
     parser.add_argument(
         "--skip-bad-rows", action="store_true", help="leave out rows that cannot be read"
     )
@@ -54,56 +83,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-k", type=int, default=3, help="hits of --query to show (default: %(default)s)"
     )
+    add_backend_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds the index unless it is there, then answers the query if one is given."""
+    """Builds the index unless it is there, or changes it; then answers the query if there is one."""
     if args.top_k < 1:
         raise ValueError(f"--top-k is {args.top_k}; ask for at least 1 hit.")
+    if args.replace and not args.append:
+        raise ValueError("--replace goes with --append. To build an index anew, use --force.")
     folder = Path(args.index)
     check_replaceable(folder)
     is_there = folder.is_dir() and any(folder.iterdir())
-    if is_there and not args.force:
-        _check_reusable(folder, args)
+    if args.append or args.delete:
+        _change(args, folder)
+    elif is_there and not args.force:
+        check_same(args, folder, read_index_metadata(folder))
         if args.query is None:
             raise ValueError(
                 f"{folder} already holds an index of {_num_passages(folder):,} passages. Search it "
-                "with --query TEXT, replace it with --force, or name another folder."
+                "with --query TEXT, add to it with --append, replace it with --force, or name "
+                "another folder."
             )
         print(
             f"{folder} is there already: {_num_passages(folder):,} passages (--force rebuilds it)."
         )
     else:
         _build(args, folder)
-    if args.query is None:
+    if args.query is not None:
+        _answer(args, folder)
+    elif not args.delete:
         words = ["maskgym", "index", args.corpus, args.index, "--query"]
         print(f'Try it: {shlex.join(words)} "your question"')
-    else:
-        retriever = load_index(folder)
-        try:
-            _show_hits(retriever, args.query, args.top_k)
-        finally:
-            retriever.close()
     return 0
-
-
-def _config(args: argparse.Namespace) -> BM25Config:
-    return BM25Config(
-        k1=_DEFAULTS.k1 if args.k1 is None else args.k1,
-        b=_DEFAULTS.b if args.b is None else args.b,
-    )
-
-
-def _check_reusable(folder: Path, args: argparse.Namespace) -> None:
-    """Refuses to search an index with other parameters than those asked for."""
-    found = read_index_metadata(folder).parameters
-    asked = {name: value for name in ("k1", "b") if (value := getattr(args, name)) is not None}
-    for name, value in asked.items():
-        if found.get(name) != value:
-            raise ValueError(
-                f"{folder} holds an index with {name} = {found.get(name)}, not {value}. Rebuild it "
-                "with --force, or name another folder."
-            )
 
 
 def _num_passages(folder: Path) -> int:
@@ -111,17 +123,95 @@ def _num_passages(folder: Path) -> int:
 
 
 def _build(args: argparse.Namespace, folder: Path) -> None:
-    config = _config(args)
+    backend = args.backend or _DEFAULT_BACKEND
+    check_options(args, backend)
     start = time.perf_counter()
     passages = read_passages(args.corpus, on_bad_row="skip" if args.skip_bad_rows else "raise")
-    with tqdm(desc="indexing", unit=" passages", disable=None) as bar:
-        index = BM25Index.build(passages, config=config, progress=bar.update)
-    index.save(folder)
+    with (
+        naming_the_extra(backend),
+        tqdm(desc="indexing", unit=" passages", disable=None) as bar,
+    ):
+        build_index(args, backend, passages, folder, bar.update).close()
     took_s = time.perf_counter() - start
-    size_mb = sum(entry.stat().st_size for entry in folder.iterdir()) / 1e6
-    parameters = ", ".join(f"{name} = {value}" for name, value in asdict(config).items())
-    print(f"{folder} ({parameters}): {len(index):,} passages in {took_s:.1f} s, {size_mb:.1f} MB.")
+    size_mb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    metadata = read_index_metadata(folder)
+    print(
+        f"{folder} ({describe_parameters(metadata)}): {_num_passages(folder):,} passages "
+        f"in {took_s:.1f} s, {size_mb:.1f} MB."
+    )
+
+
+def _change(args: argparse.Namespace, folder: Path) -> None:
+    """Adds passages to a BM25 index, or takes them out."""
+    found = read_index_metadata(folder)
+    if found.backend != _DEFAULT_BACKEND:
+        raise ValueError(
+            f"{folder} is a {found.backend} index; --append and --delete change {_DEFAULT_BACKEND} "
+            "ones only. Build it again from the whole corpus: --force."
+        )
+    check_same(args, folder, found)
+    start, num_before = time.perf_counter(), _num_passages(folder)
+    index = BM25Index.load(folder, kernel="numpy")
+    if args.delete:
+        ids = dict.fromkeys(_read_ids(args.corpus))
+        index.delete(ids)
+        done = f"{len(ids):,} passages deleted"
+    else:
+        num_added = _append(args, index)
+        done = f"{num_added:,} passages appended"
+        if args.replace:
+            done += f", {num_before + num_added - len(index):,} of them in the place of others"
+    took_s = time.perf_counter() - start
+    print(f"{folder}: {done} in {took_s:.1f} s; {len(index):,} are there now.")
     index.close()
+
+
+def _append(args: argparse.Namespace, index: BM25Index) -> int:
+    """The number of passages appended."""
+    num_added = 0
+    passages = read_passages(args.corpus, on_bad_row="skip" if args.skip_bad_rows else "raise")
+    with tqdm(desc="appending", unit=" passages", disable=None) as bar:
+
+        def progress(num: int) -> None:
+            nonlocal num_added
+            num_added += num
+            bar.update(num)
+
+        on_duplicate: OnDuplicate = "replace" if args.replace else "raise"
+        try:
+            index.append(passages, on_duplicate=on_duplicate, progress=progress)
+        except ValueError as error:  # in the words of this command line
+            raise ValueError(str(error).replace("on_duplicate='replace'", "--replace")) from error
+    return num_added
+
+
+def _read_ids(source: str) -> Iterator[str]:
+    """The ids in a corpus file, or the lines of a text file."""
+    if source.lower().endswith(_CORPUS_SUFFIXES):
+        yield from (passage.id for passage in read_passages(source))
+        return
+    if source == "-":
+        lines = sys.stdin.buffer.read().split(b"\n")
+    else:
+        content = Path(source).read_bytes()
+        lines = (gzip.decompress(content) if source.endswith(".gz") else content).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{source}, line {number}: not UTF-8. Convert the file.") from error
+        if text:
+            yield text
+
+
+def _answer(args: argparse.Namespace, folder: Path) -> None:
+    backend = read_index_metadata(folder).backend
+    retriever = load_index(folder, device=args.device or "cpu")
+    try:
+        with naming_the_extra(backend):
+            _show_hits(retriever, args.query, args.top_k)
+    finally:
+        retriever.close()
 
 
 def _show_hits(retriever: Retriever, query: str, top_k: int) -> None:

@@ -44,8 +44,9 @@ TEXT = "Step 1: 3+4=7\nStep 2: seven, as 2+5=7\n#### 7"
             "Step 2: [NUMBER], as [NUMBER]+[NUMBER]=[NUMBER]\n#### [ANSWER]",
         ),
         (
-            "critical_keep_given",
-            "Step 1: 3+4=[NUMBER]\nStep 2: [NUMBER], as [NUMBER]+[NUMBER]=[NUMBER]\n#### [ANSWER]",
+            "critical_keep_given",  # the givens 3 and 4 alone would compute the target
+            "Step 1: [NUMBER]+[NUMBER]=[NUMBER]\n"
+            "Step 2: [NUMBER], as [NUMBER]+[NUMBER]=[NUMBER]\n#### [ANSWER]",
         ),
         (
             "smepo_compat",
@@ -104,6 +105,13 @@ def test_answer_only_hides_the_last_program_of_a_code_task() -> None:
 def test_a_target_that_stands_in_the_question_is_hidden_all_the_same(policy: str) -> None:
     task = Task(task_id="t", question="Ann has 3 of 7 eggs and buys 4. How many?", answers=("7",))
     assert "7" not in mask("She has 3 + 4 = 7, that is, 7 eggs or seven.", task, policy).text
+
+
+def test_givens_stay_where_they_do_not_compute_the_target() -> None:
+    task = Task(task_id="t", question="3 and 4, shared by 2?", answers=("3.5",))
+    shown = mask("3 + 4 = 7\n7 / 2 = 3.5", task, "critical_keep_given").text
+    assert shown == "3 + 4 = [NUMBER]\n[NUMBER] / 2 = [NUMBER]"
+    assert mask("so 14 / 4 = 3.5", task, "critical_keep_given").audit.level.label != "L2"
 
 
 def test_a_policy_with_less_in_sight_comes_next_until_all_is_hidden() -> None:

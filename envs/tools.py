@@ -6,17 +6,13 @@ with a name, a description and `call`.
 
 from __future__ import annotations
 
-import queue
 import textwrap
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from ..retrieval import Hit, Retriever
+from .deadline import within
 from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +99,7 @@ class SearchTool:
         """The best passages for a query; their ids are the details named `passage_id`."""
         config = self.config
         query = " ".join(argument[: config.max_query_chars].split())
-        answer = _within(config.timeout_s, lambda: self.retriever.search([query], config.top_k))
+        answer = within(config.timeout_s, lambda: self.retriever.search([query], config.top_k))
         if len(answer) != 1:
             raise ValueError(f"the retriever gave {len(answer)} lists of hits for one query")
         hits = answer[0][: config.top_k]
@@ -170,25 +166,3 @@ def _show_run(result: ExecResult) -> str:
     # A warning on standard error never hides what was printed.
     parts = [result.stdout.rstrip(), result.stderr.rstrip(), ends.get(result.status, "")]
     return "\n".join(part for part in parts if part) or "The program printed nothing."
-
-
-def _within(timeout_s: float | None, work: Callable[[], T]) -> T:
-    """What `work` returns or raises; a TimeoutError when it takes longer, left running."""
-    if timeout_s is None:
-        return work()
-    outcome: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            outcome.put((work(), None))
-        except Exception as error:
-            outcome.put((None, error))
-
-    threading.Thread(target=run, daemon=True, name="maskgym-search").start()
-    try:
-        value, error = outcome.get(timeout=timeout_s)
-    except queue.Empty:
-        raise TimeoutError(f"no result within {timeout_s:g} s") from None
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]

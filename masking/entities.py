@@ -85,12 +85,6 @@ def _task_entities(
     return TaskEntities(answers, entities, question, domain)
 
 
-@lru_cache(maxsize=256)
-def matcher_of(aliases: tuple[str, ...], question: str = "") -> AliasIndex:
-    """The index of these aliases, built once for all turns of a trace."""
-    return AliasIndex.of(aliases, frozenset(normal_words(question)))
-
-
 def find_aliases(turn: TraceTurn, task: MaskableTask) -> Iterator[Span]:
     """Mentions of the target and of bridge entities, also inside tool calls."""
     known = entities_of(task)

@@ -186,7 +186,6 @@ class _Reader:
         self._turn = turn
         self._side: _SideBuilder | None = None
         self._sides: list[Side] = []  # of the open chain
-        self._is_equal = False  # the next side is held equal to the last one
         self._num_words = 0
 
     def read(self, token: Token) -> list[Statement]:
@@ -201,7 +200,6 @@ class _Reader:
         done: list[Statement] = []
         if kind is TokenKind.EQUALS:
             self._close_side()
-            self._is_equal = True
         elif kind in (TokenKind.END, TokenKind.BREAK):
             done = self._close_chain()
         else:
@@ -233,7 +231,6 @@ class _Reader:
             self._sides.append(side)
 
     def _close_chain(self) -> list[Statement]:
-        self._is_equal = False
         self._num_words = 0
         if self._side is None and not self._sides:
             return []

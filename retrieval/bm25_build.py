@@ -11,7 +11,7 @@ import numpy as np
 
 from .bm25_arrays import ArraySink, let_go
 from .bm25_config import BM25Config
-from .bm25_ids import order_of_ids, raise_duplicate, ranks
+from .bm25_ids import order_of_ids, ranks
 from .bm25_math import denominators
 from .bm25_merge import merge_parts
 from .bm25_segments import (
@@ -23,11 +23,10 @@ from .bm25_segments import (
     statistics_array,
 )
 from .passage_store import PassageStore, PassageStoreBuilder, store_arrays
-from .passages import Passage
+from .passages import Passage, checked_passages
 from .postings import PostingsBuilder, PostingsPart, mean_length, offsets
 
 _PROGRESS_EVERY = 1000
-_IDS_AT_A_TIME = 100_000
 
 
 def build_segment(
@@ -51,24 +50,12 @@ def build_segment(
         ValueError: If there are no passages, two have one id, or one is no `Passage`.
     """
     store_builder, postings_builder = PassageStoreBuilder(sink), PostingsBuilder(scratch)
-    recent: dict[str, int] = {}  # most duplicates show at once; `order_of_ids` finds all of them
-    for number, passage in enumerate(passages):
-        if not isinstance(passage, Passage):
-            raise ValueError(
-                f"Item {number} of passages is {type(passage).__name__}, not a Passage. "
-                "Make one with Passage(id=..., text=...), or read a file with read_passages."
-            )
-        if recent.setdefault(passage.id, number) != number:
-            raise_duplicate(passage.id, recent[passage.id], number)
-        if len(recent) >= _IDS_AT_A_TIME:
-            recent.clear()
+    for passage in checked_passages(passages):
         store_builder.add(passage)
         postings_builder.add(searched_text(passage))
         if progress is not None and len(store_builder) % _PROGRESS_EVERY == 0:
             progress(_PROGRESS_EVERY)
     num_passages = len(store_builder)
-    if not num_passages:
-        raise ValueError("There are no passages to index. Check the corpus: is the file empty?")
     if progress is not None:
         progress(num_passages % _PROGRESS_EVERY)
     store, digest = store_builder.finish()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .bm25_arrays import let_go
 from .passage_store import PassageStore
+from .passages import raise_duplicate
 
 _MAX_TABLE_BYTES = 1 << 28
 _BLOCK = 1 << 16
@@ -38,14 +39,6 @@ def order_of_ids(store: PassageStore) -> NDArray[np.int64]:
         first = is_again[np.argmin(order[is_again + 1])]
         raise_duplicate(store.id_at(int(order[first])), int(order[first]), int(order[first + 1]))
     return order.astype(np.int64, copy=False)
-
-
-def raise_duplicate(identity: str, first: int, second: int) -> None:
-    """Refuses two passages of one id; the numbers count from 0."""
-    raise ValueError(
-        f"Passages {first + 1} and {second + 1} have the same id {identity!r}. Make ids unique: "
-        "hits are told apart by them."
-    )
 
 
 def ranks(order_N: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -34,7 +34,6 @@ INDEX_ARRAYS = (
     "statistics",
 )
 SEGMENT_ARRAYS = (*STORE_ARRAYS, *INDEX_ARRAYS)
-DELETION_ARRAYS = ("deleted", "deleted_terms", "deleted_counts", "deleted_statistics")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from .encoder import EncoderConfig, SentenceEncoder
 from .faiss_index import FaissIndex, SearchWidth, check_factory, resolve_factory
 from .index_folder import REBUILD, new_index_folder
 from .passage_store import PassageStore, PassageStoreBuilder, store_arrays
-from .passages import Hit, Passage
+from .passages import Hit, Passage, checked_passages
 from .retriever import check_search
 
 __all__ = ["BACKEND", "DenseIndex"]
@@ -260,15 +260,8 @@ def _load_same(
 def _store(passages: Iterable[Passage], sink: ArraySink) -> PassageStore:
     """All passages, whose ids are distinct."""
     builder = PassageStoreBuilder(sink)
-    for number, passage in enumerate(passages):
-        if not isinstance(passage, Passage):
-            raise ValueError(
-                f"Item {number} of passages is {type(passage).__name__}, not a Passage. "
-                "Make one with Passage(id=..., text=...), or read a file with read_passages."
-            )
+    for passage in checked_passages(passages):
         builder.add(passage)
-    if not len(builder):
-        raise ValueError("There are no passages to index. Check the corpus: is the file empty?")
     store, _ = builder.finish()
     order_of_ids(store)
     return store

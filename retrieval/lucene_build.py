@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from .bm25_config import BM25Config
-from .bm25_ids import raise_duplicate
 from .jvm import enter_java, java_class, java_errors
 from .lucene_documents import document_json
 from .passage_store import digest_sum, record_digest
-from .passages import Passage
+from .passages import Passage, checked_passages
 
 _LOCK_FILE = "write.lock"
 _BATCH = 1000
-_RECENT_IDS = 100_000
 _BUFFER_MB = 256
 _MAX_CLAUSES = 100_000
 
@@ -60,7 +58,6 @@ def write_lucene(
         indexer = java_class("io.anserini.index.SimpleIndexer")(arguments)
     num_passages, digest = 0, 0
     hashes, batch = array("q"), list[str]()
-    recent: dict[str, int] = {}  # most duplicates show at once; the hashes find all of them
 
     def flush() -> None:
         if not batch:
@@ -75,16 +72,7 @@ def write_lucene(
         batch.clear()
 
     try:
-        for number, passage in enumerate(passages):
-            if not isinstance(passage, Passage):
-                raise ValueError(
-                    f"Item {number} of passages is {type(passage).__name__}, not a Passage. "
-                    "Make one with Passage(id=..., text=...), or read a file with read_passages."
-                )
-            if recent.setdefault(passage.id, number) != number:
-                raise_duplicate(passage.id, recent[passage.id], number)
-            if len(recent) >= _RECENT_IDS:
-                recent.clear()
+        for passage in checked_passages(passages):
             hashes.append(hash(passage.id))
             digest = digest_sum(digest, _digest(passage))
             batch.append(document_json(passage))
@@ -92,8 +80,6 @@ def write_lucene(
             if len(batch) >= _BATCH:
                 flush()
         flush()
-        if not num_passages:
-            raise ValueError("There are no passages to index. Check the corpus: is the file empty?")
         _check_distinct(hashes)
     except BaseException:
         with suppress(ValueError, OSError), java_errors(failure):

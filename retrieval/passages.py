@@ -1,12 +1,13 @@
 """In: a corpus file in a common layout. Out: passages; and the hit, a passage with its score."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .rows import LocatedRow, OnBadRow, Row, read_located_rows
 
+_RECENT_IDS = 100_000  # ids in memory while an index is built
 _ID_KEYS = ("id", "_id", "docid")
 
 
@@ -110,3 +111,36 @@ def _passage(row: Row) -> Passage:
 
 def _keys(row: Row) -> str:
     return ", ".join(map(str, row)) or "(none)"
+
+
+def checked_passages(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """The passages, for an index to be built of; an id that comes again soon is refused at once.
+
+    Memory holds no more than the latest ids, so whoever builds looks for the rest in the end.
+
+    Raises:
+        ValueError: If there are no passages, two near each other have one id, or one is no `Passage`.
+    """
+    recent: dict[str, int] = {}
+    number = -1
+    for number, passage in enumerate(passages):
+        if not isinstance(passage, Passage):
+            raise ValueError(
+                f"Item {number} of passages is {type(passage).__name__}, not a Passage. "
+                "Make one with Passage(id=..., text=...), or read a file with read_passages."
+            )
+        if recent.setdefault(passage.id, number) != number:
+            raise_duplicate(passage.id, recent[passage.id], number)
+        if len(recent) >= _RECENT_IDS:
+            recent.clear()
+        yield passage
+    if number < 0:
+        raise ValueError("There are no passages to index. Check the corpus: is the file empty?")
+
+
+def raise_duplicate(identity: str, first: int, second: int) -> None:
+    """Refuses two passages of one id; the numbers count from 0."""
+    raise ValueError(
+        f"Passages {first + 1} and {second + 1} have the same id {identity!r}. Make ids unique: "
+        "hits are told apart by them."
+    )

@@ -42,7 +42,6 @@ class CodeProbe:
     def __init__(self, sandbox: Sandbox | None):
         self.sandbox = sandbox
         self._passed: dict[tuple[str, str], bool] = {}
-        self.num_runs = 0
 
     def find_leak(self, task: Task, program: str, scaffold: str) -> Leak | None:
         """Half of the program's own lines, or a program that passes; None where neither is left."""
@@ -61,7 +60,6 @@ class CodeProbe:
             return False
         key = (task.task_id, program)
         if key not in self._passed:
-            self.num_runs += 1
             grade = verify_code(f"~~~~~~python\n{program}\n~~~~~~", task, self.sandbox)
             self._passed[key] = grade.verdict is Verdict.CORRECT
         return self._passed[key]

@@ -9,18 +9,16 @@ outside library, a policy) is named beneath the tables and left out.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import platform
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskgym.envs import SubprocessSandbox
 
 from .code_probe import CodeProbe
 from .code_traces import code_sets
+from .command import Measure, add_common_arguments, chosen_parts, print_tables, run_command
 from .masking_adversarial import INPUTS, SIZES, measure_adversarial, measure_released_adversarial
 from .masking_compat import measure_compat
 from .masking_leaks import LeakMeasurement
@@ -31,22 +29,11 @@ from .tables import Table
 from .trace_sets import trace_sets
 
 PARTS = ("leaks", "structure", "speed", "aliases", "adversarial", "compat")
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-def default_data() -> Path:
-    """$MASKGYM_DATA, else `../shared/data` beside the repository."""
-    return Path(os.environ.get("MASKGYM_DATA") or _ROOT.parent / "shared" / "data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument(
-        "--data", metavar="FOLDER", type=Path, default=default_data(), help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--only", metavar="PARTS", default=",".join(PARTS), help="of %(default)s; default: all"
-    )
+    add_common_arguments(parser, PARTS)
     parser.add_argument(
         "--limit", metavar="N", type=int, help="take N traces of each set, and smaller inputs"
     )
@@ -59,39 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="your own copy of the released semantic_masking.py; default: its behaviour, rewritten",
     )
-    parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="also write the tables there: .md or .json"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints each table as it is done."""
-    parts = [part.strip() for part in args.only.split(",") if part.strip()]
-    unknown = sorted(set(parts) - set(PARTS))
-    if unknown:
-        raise ValueError(f"--only {unknown[0]!r} is no part; there are: {', '.join(PARTS)}.")
+    parts = chosen_parts(args, PARTS)
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit is {args.limit}; give 1 or more, or leave it out.")
-    if args.out is not None and args.out.suffix not in (".md", ".json"):
-        raise ValueError(f"--out {args.out} is neither .md nor .json; choose one of them.")
     released = load_released_masker(args.released) if args.released else RELEASED_BEHAVIOUR
-    tables = [_setting(args, released)]
-    print(tables[0].to_markdown(), flush=True)
-    for measure in _measures(parts, args, released):
-        started = time.monotonic()
-        for table in measure():
-            print(table.to_markdown(), flush=True)
-            tables.append(table)
-        print(f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        if args.out is not None:
-            _write(args.out, tables)  # after every part: a long run may be ended early
+    print_tables(_setting(args, released), _measures(parts, args, released), args.out)
     return 0
 
 
 def _measures(
     parts: Sequence[str], args: argparse.Namespace, released: ReleasedMasker
-) -> list[Callable[[], list[Table]]]:
-    measures: list[Callable[[], list[Table]]] = []
+) -> list[Measure]:
+    measures: list[Measure] = []
     if "speed" in parts:
         measures.append(lambda: measure_speed(args.data, released, args.limit))
     if "aliases" in parts:
@@ -141,25 +111,10 @@ def _setting(args: argparse.Namespace, released: ReleasedMasker) -> Table:
     return table
 
 
-def _write(path: Path, tables: Sequence[Table]) -> None:
-    if path.suffix == ".json":
-        text = json.dumps([table.to_json() for table in tables], indent=1, ensure_ascii=False)
-    else:
-        text = "\n".join(table.to_markdown() for table in tables)
-    path.write_text(text, encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `python -m maskgym.scripts.benchmarks.masking`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m maskgym.scripts.benchmarks.masking", description=__doc__.split("\n")[0]
-    )
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args(arguments))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    summary = __doc__.split("\n")[0]
+    return run_command("masking", summary, add_arguments, run, arguments)
 
 
 if __name__ == "__main__":

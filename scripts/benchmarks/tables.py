@@ -1,10 +1,11 @@
-"""Tables: titled rows in, Markdown and JSON out; and the interval that belongs to a rate."""
+"""Tables: titled rows in, Markdown and JSON out."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from maskgym.agents.evaluation import wilson_interval
 
 Cell = str | int | float | None
 
@@ -52,27 +53,8 @@ def rate(num: int, total: int) -> str:
     """A count, its rate and the 95% interval: ``3/100 = 3.0% [1.0, 8.5]``."""
     if not total:
         return "0/0"
-    low, high = wilson_interval(num, total)
-    return f"{num}/{total} = {num / total:.2%} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def wilson_interval(num: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """The score interval of a binomial rate: ``(p + z2/2n -+ z sqrt(p q/n + z2/4n2)) / (1 + z2/n)``.
-
-    Source: Wilson 1927, J. Am. Stat. Assoc. 22.
-
-    Raises:
-        ValueError: If there is no trial, or more successes than trials.
-    """
-    if not 0 <= num <= total or total == 0:
-        raise ValueError(f"{num} of {total} is no rate; give 0 <= num <= total and total >= 1.")
-    share, z2 = num / total, z * z
-    middle = share + z2 / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    scale = 1 + z2 / total
-    low = 0.0 if num == 0 else max(0.0, (middle - spread) / scale)
-    high = 1.0 if num == total else min(1.0, (middle + spread) / scale)
-    return low, high
+    share = wilson_interval(num, total)
+    return f"{num}/{total} = {share.mean:.2%} [{100 * share.low:.2f}, {100 * share.high:.2f}]"
 
 
 def _line(cells: Sequence[str]) -> str:

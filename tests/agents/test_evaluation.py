@@ -18,6 +18,16 @@ TASKS = testbed("search", level=1, size=6)
 INLINE = RolloutConfig(num_env_workers=0, max_tokens_per_turn=64)
 
 
+@pytest.mark.parametrize(
+    ("num", "low", "high"), [(0, 0.0, 0.2775), (10, 0.7225, 1.0), (5, 0.2366, 0.7634)]
+)
+def test_wilson_intervals_of_ten(num: int, low: float, high: float) -> None:
+    estimate = wilson_interval(num, 10)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-4)
+    with pytest.raises(ValueError, match="Cannot estimate a share from 2 of 1"):
+        wilson_interval(2, 1)
+
+
 def test_wilson_interval_by_hand() -> None:
     # n = 10, p = 1/2, z = 1.96: (0.5 + 0.19208 +- 0.36352) / 1.38416
     estimate = wilson_interval(5, 10, z=1.96)

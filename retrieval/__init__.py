@@ -1,4 +1,4 @@
-"""Passages, the indexes that find them, and what stands before an index: cache, batching, service."""
+"""Passages, the indexes that find them, and what stands before an index: cache, batching, a client."""
 
 from .batching import MicroBatcher
 from .bm25 import BM25Config, BM25Index
@@ -15,9 +15,6 @@ from .replay import RecordingRetriever, ReplayRetriever
 from .rerank import CrossEncoderReranker, RerankConfig
 from .retriever import Retriever, check_search
 from .rows import LocatedRow, Row, read_located_rows, read_rows, write_rows
-from .service import RetrievalApp
-from .service_config import ServiceConfig
-from .service_process import run_service
 
 __all__ = [
     "BM25Config",
@@ -38,12 +35,10 @@ __all__ = [
     "RemoteRetriever",
     "ReplayRetriever",
     "RerankConfig",
-    "RetrievalApp",
     "Retriever",
     "RetrieverError",
     "Row",
     "SentenceEncoder",
-    "ServiceConfig",
     "check_replaceable",
     "check_search",
     "load_index",
@@ -51,6 +46,5 @@ __all__ = [
     "read_located_rows",
     "read_passages",
     "read_rows",
-    "run_service",
     "write_rows",
 ]

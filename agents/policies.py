@@ -97,6 +97,7 @@ def play(env: TextEnv, policy: Policy, task: Task) -> Trajectory:
                 observation="" if is_over else observation["text"],
                 action=info["action"],
                 tool_error=info["tool_error"],
+                passage_ids=tuple(info["passage_ids"]),
             )
         )
     return Trajectory(

@@ -249,7 +249,8 @@ class _Scheduler:
         completion = run.completion
         assert completion is not None
         is_over = bool(terminated or truncated)
-        run.passage_ids += [str(p) for p in info.get("passage_ids", ())]
+        passage_ids = tuple(str(p) for p in info.get("passage_ids", ()))
+        run.passage_ids += passage_ids
         run.turns.append(
             Turn(
                 prompt_ids=run.new_ids,
@@ -261,6 +262,7 @@ class _Scheduler:
                 tool_error=str(info.get("tool_error", "")),
                 finish_reason=completion.finish_reason.value,
                 weight_version=completion.weight_version,
+                passage_ids=passage_ids,
             )
         )
         run.context += completion.token_ids

@@ -34,6 +34,11 @@ class Turn:
     tool_error: str = ""
     finish_reason: str = "stop"
     weight_version: int = 0
+    passage_ids: tuple[str, ...] = ()
+    """Passages that the search of this turn brought, best first."""
+
+    num_tokens: int | None = None
+    """Sampled tokens as an endpoint counts them, where their ids are not known."""
 
     def __post_init__(self) -> None:
         if len(self.action_ids) != len(self.logprobs):
@@ -96,7 +101,7 @@ class Trajectory:
     @property
     def num_action_tokens(self) -> int:
         """Sampled tokens: the ones that the loss sees."""
-        return sum(len(turn.action_ids) for turn in self.turns)
+        return sum(len(turn.action_ids) or turn.num_tokens or 0 for turn in self.turns)
 
     def sequence(self, *, train_on: str | None = None) -> "TokenSequence":
         """The episode as one flat token sequence for the trainer.
@@ -141,6 +146,7 @@ class Trajectory:
                     "prompt_ids": tuple(turn["prompt_ids"]),
                     "action_ids": tuple(turn["action_ids"]),
                     "logprobs": tuple(turn["logprobs"]),
+                    "passage_ids": tuple(turn.get("passage_ids", ())),
                 }
             )
             for turn in row["turns"]

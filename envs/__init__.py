@@ -10,10 +10,9 @@ from .math import MathEnv
 from .protocol import ActionKind, ActionProtocol, ParsedAction, XMLProtocol
 from .registration import ENV_IDS, find_env_id, register_envs
 from .rewards import outcome_reward
-from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits
+from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits, SubprocessSandbox
 from .search import SearchEnv
 from .spaces import UnicodeText, replace_surrogates
-from .subprocess_sandbox import SubprocessSandbox
 from .task_mix import TaskMix
 from .task_source import resolve_tasks
 from .tasks import CodeTest, Domain, Task, TaskSource, TestKind

@@ -23,9 +23,8 @@ from .budget import Budget, EndReason, EpisodeConfig
 from .mask_checks import mask_checks
 from .protocol import ActionKind, ActionProtocol, ParsedAction, XMLProtocol
 from .rewards import outcome_reward
-from .sandbox import Sandbox
+from .sandbox import Sandbox, SubprocessSandbox
 from .spaces import UnicodeText, replace_surrogates
-from .subprocess_sandbox import SubprocessSandbox
 from .task_source import resolve_tasks
 from .tasks import Domain, Task, TaskSource
 from .tools import PythonTool, Tool, ToolResult

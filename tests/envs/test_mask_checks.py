@@ -19,7 +19,7 @@ from maskgym.envs import (
 )
 from maskgym.envs.contract import ContractError
 from maskgym.envs.mask_checks import mask_checks
-from maskgym.envs.subprocess_sandbox import SubprocessSandbox
+from maskgym.envs.sandbox import SubprocessSandbox
 from maskgym.masking import ExpertTrace, Scaffold, TraceTurn, TurnKind, mask
 from maskgym.masking.checks import Checks
 from maskgym.retrieval import BM25Index, Passage

@@ -30,10 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from .sandbox import ExecResult, ExecStatus, SandboxLimits
-from .sandbox_launcher import OOM_EXIT
+from .launcher import OOM_EXIT
+from .protocol import ExecResult, ExecStatus, SandboxLimits
 
-_LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
+_LAUNCHER = Path(__file__).with_name("launcher.py")
 _MAX_START_S = 60.0  # a loaded machine is slow to start Python; that is not the program's time
 _GRACE_S = 2.0  # for the launcher to end what it watches, before its group is killed over its head
 _MIB = 1 << 20

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from maskgym.envs.sandbox import ExecStatus, Sandbox, SandboxLimits
-from maskgym.envs.subprocess_sandbox import SubprocessSandbox
+from maskgym.envs.sandbox import ExecStatus, Sandbox, SandboxLimits, SubprocessSandbox
 
 SANDBOX = SubprocessSandbox()
 

@@ -1,8 +1,6 @@
 """In: queries. Out: hits of a search service: ours, Search-R1's, verl's or SkyRL's."""
 
-import http.client
 import json
-import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from .http_pool import HttpPool, HttpReply
+from .http_retry import NoReplyError, request_with_retries, shown
 from .passages import Hit
 from .retriever import check_search
 from .service_wire import FINGERPRINT_HEADER, MAX_TOP_K_HEADER, SEARCH_PATHS, parse_reply
@@ -19,16 +18,7 @@ from .service_wire import FINGERPRINT_HEADER, MAX_TOP_K_HEADER, SEARCH_PATHS, pa
 Dialect: TypeAlias = Literal["auto", "queries", "query"]
 
 _MAX_REPLY_BYTES = 1 << 30
-_FIRST_DELAY_S = 0.1
-_MAX_DELAY_S = 5.0
 _AT_ONCE = 16
-_RETRIED = {
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-}
 _UNKNOWN_DIALECT = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
 
 
@@ -142,12 +132,12 @@ class RemoteRetriever:
 
     def _hits(self, reply: HttpReply, num_queries: int, top_k: int) -> list[list[Hit]]:
         if reply.status != HTTPStatus.OK:
-            raise RetrieverError(f"{self.url} answered {_shown(reply)}. {_remedy(reply.status)}")
+            raise RetrieverError(f"{self.url} answered {shown(reply)}. {_remedy(reply.status)}")
         try:
             found = parse_reply(reply.body, num_queries)
         except (ValueError, RecursionError) as error:
             raise RetrieverError(
-                f"{self.url} answered what is no list of hits ({error}): {_shown(reply)}. "
+                f"{self.url} answered what is no list of hits ({error}): {shown(reply)}. "
                 "Is it a search service?"
             ) from error
         most = reply.headers.get(MAX_TOP_K_HEADER, "")
@@ -170,28 +160,14 @@ class RemoteRetriever:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        problem = ""
-        reply: HttpReply | None = None
-        for number in range(1, self._max_tries + 1):
-            try:
-                reply = self._pool.request(method, path, body, headers, deadline)
-                if reply.status not in _RETRIED:
-                    return reply
-                problem = _shown(reply)
-            except (OSError, http.client.HTTPException) as error:
-                reply = None
-                problem = f"{type(error).__name__}: {error}"
-            delay_s = min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** (number - 1))
-            delay_s *= 0.5 + random.random() / 2  # of many clients not all at the same moment
-            if reply is not None:
-                delay_s = max(delay_s, _named_delay(reply))
-            if number == self._max_tries or time.monotonic() + delay_s >= deadline:
-                break
-            time.sleep(delay_s)
-        raise RetrieverError(
-            f"{self.url} gave no answer in {number} {'try' if number == 1 else 'tries'} within "
-            f"{self.timeout_s:g} s; the last: {problem}. Is the service running there?"
-        )
+        try:
+            return request_with_retries(
+                self._pool, method, path, body, headers, deadline, max_tries=self._max_tries
+            )
+        except NoReplyError as error:
+            raise RetrieverError(
+                f"{self.url} gave {error}. Is the service running there?"
+            ) from None
 
     def _ask_health(self, deadline: float) -> None:
         reply = self._request("GET", self._health_path, None, deadline)
@@ -211,16 +187,6 @@ class RemoteRetriever:
             token=self._token,
         )
         return make, (self.url + self._query_string,)
-
-
-def _named_delay(reply: HttpReply) -> float:
-    named = reply.headers.get("retry-after", "")
-    return float(named) if named.isdecimal() else 0.0
-
-
-def _shown(reply: HttpReply) -> str:
-    text = " ".join(reply.body[:300].decode("utf-8", "replace").split())
-    return f"{reply.status} {text}".strip()
 
 
 def _remedy(status: int) -> str:

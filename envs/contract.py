@@ -20,14 +20,14 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
-from ..masking import ExpertTrace, Scaffold, mask
+from ..masking import mask
 from .base import Observation, TextEnv
 from .experts import gold_answer
+from .reward_integrity import LOSING, play_tricks
 from .verdicts import Verdict
 
 _SEED = 20
 _MAX_STEPS = 1000
-_LOSING = "I give up"
 
 GARBAGE = (
     "",
@@ -59,6 +59,7 @@ _PLAIN = "infos hold plain values: str, int, float, bool and tuples of them"
 _FINITE = "rewards are finite numbers"
 _STEPPED = "any string can be stepped"
 _GARBAGE_PAID = "garbage is not paid"
+_EMPTY_PAID = "an answer that gives up is not paid"
 _ENDS = "an episode ends"
 _ONE_END = "exactly one of terminated and truncated is set, at the end alone"
 _RESET_NEEDED = "step before reset and after the end raises gymnasium's ResetNeeded"
@@ -83,6 +84,7 @@ _REMEDIES = {
     _FINITE: "Return 0.0 where a score cannot be computed, and say so in info.",
     _STEPPED: "Let the protocol parse the turn, and answer what is invalid with a notice.",
     _GARBAGE_PAID: _NOT_PAID,
+    _EMPTY_PAID: _NOT_PAID,
     _ENDS: "Leave max_turns to TextEnv.step().",
     _ONE_END: "terminated: the task ended; truncated: a limit did. Never both.",
     _RESET_NEEDED: "Leave step() to TextEnv, or raise gymnasium.error.ResetNeeded yourself.",
@@ -201,7 +203,7 @@ class _Checker:
         self.require(_OBSERVATIONS, is_pair, repr(observations))
 
     def check_seeding(self) -> None:
-        actions = [*GARBAGE[3:5], self.env.protocol.format_answer(_LOSING)]
+        actions = [*GARBAGE[3:5], self.env.protocol.format_answer(LOSING)]
         before = (random.getstate(), pickle.dumps(np.random.get_state()))
         first = self._play(actions)
         with self._another() as other:
@@ -226,7 +228,7 @@ class _Checker:
                 self.require(_GARBAGE_PAID, reward <= 0, f"{shown} got {reward}")
 
     def check_ends(self) -> None:
-        for action in ("no tag at all", self.env.protocol.format_answer(_LOSING)):
+        for action in ("no tag at all", self.env.protocol.format_answer(LOSING)):
             ends = self._play([action] * _MAX_STEPS).ends
             self.require(_ENDS, any(ends[-1]), f"{action!r} did not end it in {len(ends)} steps")
             is_single = sum(ends[-1]) == 1 and not any(map(any, ends[:-1]))
@@ -241,7 +243,7 @@ class _Checker:
             self.require(_NOT_TEXT, False, "step(3) was accepted")
 
     def check_records(self) -> None:
-        self._play([_LOSING])
+        self._play([LOSING])
         for name, record in (("task", self.env.task), ("transcript", self.env.transcript)):
             try:
                 is_equal = pickle.loads(pickle.dumps(record)) == record
@@ -252,25 +254,20 @@ class _Checker:
 
     def check_payment(self) -> None:
         write = self.env.protocol.format_answer
-        self._must_lose("an empty answer", write(""))
-        self._must_lose("an answer that gives up", write(_LOSING))
+        for action in (write(""), write(LOSING)):
+            reward, _ = self._reward(action)
+            self.require(_EMPTY_PAID, reward <= 0, f"{action[:80]!r} got {reward}")
         task = self.env.task
         gold = gold_answer(task) if task is not None else ""
         if task is None or not gold:
             return
-        right = write(gold)
-        reward, verdict = self._reward(right)
-        found = f"{gold!r} got reward {reward}, verdict {verdict!r}"
-        self.require(_GOLD_PAID, verdict == Verdict.CORRECT and reward > 0, found)
-        scaffold = mask(ExpertTrace.from_text(f"{gold} {right}"), task, "none")
-        for action in (write(_LOSING), _LOSING, write("")):
-            self._must_lose("an answer that stands in the scaffold", action, scaffold)
-        for action in (f"<think> {right} </think> {_LOSING}", f"<think> {right}"):
-            self._must_lose("an answer inside the think block", action)
-        for tag in ("information", "result"):
-            forged = f"<{tag}> {right} </{tag}> {write(_LOSING)}"
-            for action in (forged, f"<{tag}> {right}"):
-                self._must_lose(f"an answer in a forged <{tag}> block", action)
+        reward, verdict = self._reward(write(gold))
+        is_paid = verdict == Verdict.CORRECT and reward > 0
+        self.require(_GOLD_PAID, is_paid, f"{gold!r} got reward {reward}, verdict {verdict!r}")
+        if is_paid:
+            for outcome in play_tricks(self.env):
+                found = "".join(outcome.paid[:1])
+                self.require(f"{outcome.name} is not paid", not found, found, _NOT_PAID)
 
     def check_masking(self) -> None:
         task = self.env.task
@@ -279,10 +276,10 @@ class _Checker:
             return
         checks = self.env.make_checks(task)
         if checks is not None and checks.equals is not None:
-            says = (checks.is_equal(gold, gold), checks.is_equal(_LOSING, gold))
+            says = (checks.is_equal(gold, gold), checks.is_equal(LOSING, gold))
             self.require(_CHECKED, says == (True, False), f"equals says {says} of right and wrong")
         if checks is not None and checks.passes is not None:
-            says = (checks.is_passing(gold), checks.is_passing(_LOSING))
+            says = (checks.is_passing(gold), checks.is_passing(LOSING))
             self.require(_CHECKED, says == (True, False), f"passes says {says} of right and wrong")
         if task.expert_trace is not None:
             audit = mask(task.expert_trace, task, "all", checks=checks).audit
@@ -334,14 +331,9 @@ class _Checker:
         odd = [key for key, value in info.items() if not _is_plain(value)]
         self.require(_PLAIN, not odd, f"others under {odd}")
 
-    def _reward(self, action: str, scaffold: Scaffold | str = "") -> tuple[float, str]:
-        episode = self._play([action] * _MAX_STEPS, scaffold=scaffold)
+    def _reward(self, action: str) -> tuple[float, str]:
+        episode = self._play([action] * _MAX_STEPS)
         return max(episode.rewards), str(episode.infos[-1].get("verdict", ""))
-
-    def _must_lose(self, trick: str, action: str, scaffold: Scaffold | str = "") -> None:
-        reward, _ = self._reward(action, scaffold)
-        found = f"{action[:80]!r} got {reward}"
-        self.require(f"{trick} is not paid", reward <= 0, found, _NOT_PAID)
 
     def _must_need_reset(self, env: TextEnv, when: str) -> None:
         try:

@@ -196,20 +196,16 @@ class XMLProtocol:
         return dict(self.result_tags).get(tool, "result")
 
     def _result_tags(self) -> set[str]:
-        return {"result", *(tag for _, tag in self.result_tags)}
+        # JSON tool calls bring their results as tool_response: chat models forge that as well.
+        return {"result", "tool_response", *(tag for _, tag in self.result_tags)}
 
     def _without_forged(self, text: str) -> str:
         tags = "|".join(map(re.escape, sorted(self._result_tags())))
         return re.sub(rf"<({tags})>.*?(?:</\1>|\Z)", " ", text, flags=re.DOTALL).strip()
 
     def _reserved(self, tool: str) -> list[str]:
-        return [
-            "think",
-            "answer",
-            "result",
-            tool,
-            *(name for pair in self.result_tags for name in pair),
-        ]
+        tools = (name for name, _ in self.result_tags)
+        return ["think", "answer", tool, *tools, *sorted(self._result_tags())]
 
     def _blocks(self, text: str, names: Sequence[str], unclosed: list[str]) -> Iterator[_Block]:
         """Complete blocks outside forged results; the names never closed go to `unclosed`."""

@@ -123,8 +123,7 @@ def test_every_configuration_keeps_the_contract(env: gymnasium.Env[Any, Any]) ->
             [
                 "an answer that stands in the scaffold is not paid",
                 "an answer inside the think block is not paid",
-                "an answer in a forged <information> block is not paid",
-                "an answer in a forged <result> block is not paid",
+                "an answer in a forged tool result is not paid",
             ],
         ),
         (GlobalRandomEnv, ["equal seeds and actions", "the global random state is left alone"]),

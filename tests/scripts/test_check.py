@@ -49,3 +49,14 @@ def test_the_sandbox_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("sandbox") == 0
     out = capsys.readouterr().out
     assert "tier         T0" in out and "trial run    ok" in out
+
+
+def test_each_trick_gets_a_line_and_one_that_pays_fails_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("reward", "search") == 0
+    out = capsys.readouterr().out
+    assert "an answer that stands in a tool's result" in out and "PAID" not in out
+    gymnasium.register("paying/Generous-v0", entry_point=GenerousEnv)  # type: ignore[arg-type]
+    assert run("reward", "search", "paying/Generous-v0") == 1
+    assert "PAID: " in capsys.readouterr().out

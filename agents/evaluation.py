@@ -1,29 +1,17 @@
 """A policy and tasks in, accuracies with confidence intervals out. Always bare, and asserted so."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..envs import Task
-from ..envs.verifiers import exact_match, f1_score
 from .chat import Chat
 from .engine import Engine
 from .env_pool import EnvPool
+from .evaluation_scores import score_question
 from .guidance import Slot
 from .rollout import RolloutConfig, rollout
+from .statistics import Estimate, wilson_interval
 from .trajectory import Trajectory
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A share with its 95% confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.1f}% [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,11 +21,12 @@ class Evaluation:
     accuracy: Estimate
     """Share that the verifier called correct; a verifier error is in no share, see below."""
 
-    exact_match: float
-    """Mean exact match of the answer with any gold answer, 0 to 1 (SQuAD normalisation)."""
+    exact_match: float | None
+    """Mean exact match of the answer with any gold answer, 0 to 1 (SQuAD normalisation); None where
+    nothing is searched for."""
 
-    f1: float
-    """Mean token F1 of the answer with the nearest gold answer, 0 to 1."""
+    f1: float | None
+    """Mean token F1 of the answer with the nearest gold answer, 0 to 1; None as above."""
 
     num_tasks: int
     num_verifier_errors: int
@@ -72,25 +61,6 @@ class Evaluation:
         }
 
 
-def wilson_interval(num_correct: int, num_total: int, *, z: float = 1.959963984540054) -> Estimate:
-    """Share of successes with Wilson's score interval.
-
-    ``(p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)``; it stays in [0, 1] and is
-    sound near 0 and 1, where the normal interval is not. Source: Wilson 1927, JASA 22(158).
-
-    Raises:
-        ValueError: If there is nothing to estimate from.
-    """
-    if num_total < 1 or not 0 <= num_correct <= num_total:
-        raise ValueError(f"Cannot estimate a share from {num_correct} of {num_total}.")
-    p, n = num_correct / num_total, num_total
-    centre = p + z * z / (2 * n)
-    radius = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    low, high = max(0.0, (centre - radius) / scale), min(1.0, (centre + radius) / scale)
-    return Estimate(mean=p, low=low, high=high)
-
-
 def evaluate(
     engine: Engine,
     chat: Chat,
@@ -100,9 +70,11 @@ def evaluate(
     *,
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
-    progress: Callable[[int], object] = lambda num_finished: None,
+    on_finished: Callable[[Trajectory], object] = lambda trajectory: None,
 ) -> tuple[Evaluation, list[Trajectory]]:
     """Plays each task once, bare, at the temperature of `config` (0 for greedy), and scores it.
+
+    Arguments as for `rollout`; `on_finished` is called with each trajectory as its episode ends.
 
     Raises:
         AssertionError: If an episode was shown a scaffold: then it is no evaluation.
@@ -110,7 +82,16 @@ def evaluate(
     if not tasks:
         raise ValueError("There is no task to evaluate on.")
     slots = [Slot(task=task, index=0) for task in tasks]
-    trajectories = rollout(engine, chat, envs, slots, config, seed=seed, should_stop=should_stop)
+    trajectories = rollout(
+        engine,
+        chat,
+        envs,
+        slots,
+        config,
+        seed=seed,
+        should_stop=should_stop,
+        on_finished=on_finished,
+    )
     return summarise(tasks, trajectories), trajectories
 
 
@@ -122,26 +103,32 @@ def summarise(tasks: Sequence[Task], trajectories: Sequence[Trajectory]) -> Eval
     """
     for trajectory in trajectories:
         assert_bare(trajectory)
-    graded = [t for t in trajectories if t.verdict is None or t.verdict.value != "verifier_error"]
-    turns = [turn for t in trajectories for turn in t.turns]
-    found = [
-        set(task.gold_passages) <= set(t.passage_ids)
-        for task, t in zip(tasks, trajectories, strict=True)
-        if task.gold_passages
-    ]
-    count = len(trajectories)
+    scores = [score_question(task, t) for task, t in zip(tasks, trajectories, strict=True)]
+    graded = [each.accuracy for each in scores if each.accuracy is not None]
+    count, num_turns = len(scores), sum(each.turns for each in scores)
     return Evaluation(
-        accuracy=wilson_interval(sum(t.is_correct for t in graded), max(len(graded), 1)),
-        exact_match=sum(_best(exact_match, t) for t in trajectories) / count,
-        f1=sum(_best(f1_score, t) for t in trajectories) / count,
+        accuracy=wilson_interval(round(sum(graded)), max(len(graded), 1)),
+        exact_match=_mean([each.exact_match for each in scores]),
+        f1=_mean([each.f1 for each in scores]),
         num_tasks=count,
         num_verifier_errors=count - len(graded),
-        num_failed=sum(bool(t.error) or t.end_reason == "deadline" for t in trajectories),
-        mean_turns=len(turns) / count,
-        mean_action_tokens=sum(t.num_action_tokens for t in trajectories) / count,
-        tool_error_share=sum(bool(turn.tool_error) for turn in turns) / max(len(turns), 1),
-        retrieval_recall=sum(found) / len(found) if found else None,
+        num_failed=sum(is_failed(trajectory) for trajectory in trajectories),
+        mean_turns=num_turns / count,
+        mean_action_tokens=sum(each.tokens or 0 for each in scores) / count,
+        tool_error_share=sum(each.tool_failures for each in scores) / max(num_turns, 1),
+        retrieval_recall=_mean([each.all_gold_shown for each in scores]),
     )
+
+
+def is_failed(trajectory: Trajectory) -> bool:
+    """Whether something else than the policy ended the episode: a crash, a deadline, the engine."""
+    return bool(trajectory.error) or trajectory.end_reason in ("deadline", "engine_error")
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    """Over the tasks that have the score; None where none has."""
+    found = [score for score in scores if score is not None]
+    return sum(found) / len(found) if found else None
 
 
 def assert_bare(trajectory: Trajectory) -> None:
@@ -151,7 +138,3 @@ def assert_bare(trajectory: Trajectory) -> None:
         raise AssertionError(
             f"Task {trajectory.task_id!r} was played with a scaffold; an evaluation is always bare."
         )
-
-
-def _best(score: Callable[[str, Sequence[str]], float], trajectory: Trajectory) -> float:
-    return score(trajectory.answer, trajectory.gold) if trajectory.gold else 0.0

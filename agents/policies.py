@@ -1,7 +1,7 @@
 """Observations in, actions out: policies written by hand, to compare models with."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from ..envs import Task, TextEnv, Verdict, expert_actions
@@ -77,17 +77,26 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 
 
 def play(env: TextEnv, policy: Policy, task: Task) -> Trajectory:
-    """One bare episode of a policy; the trajectory has texts and no tokens."""
+    """One bare episode of a policy; the trajectory has texts and no tokens.
+
+    An environment that raises in the middle gives a trajectory that says so, as in a rollout.
+    """
     observation, info = env.reset(options={"task": task, "scaffold": ""})
+    sandbox_tier = str(info["sandbox_tier"])
     policy.begin(env, task)
     turns: list[Turn] = []
-    passages: Sequence[str] = []
-    reward, is_over = 0.0, False
+    scaffold = observation["scaffold"]
+    reward, is_over, error = 0.0, False, ""
     while not is_over:
         action = policy.act(observation["text"])
-        observation, reward, terminated, truncated, info = env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = env.step(action)
+        except Exception as failure:  # of this episode; the others go on, as in a rollout
+            error, reward = f"{type(failure).__name__}: {failure}", 0.0
+            info = {"verdict": "", "end_reason": "env_error", "answer": ""}
+            break
         is_over = terminated or truncated
-        passages = [*passages, *info["passage_ids"]]
+        scaffold = "\n".join(filter(None, (scaffold, observation["scaffold"])))
         turns.append(
             Turn(
                 prompt_ids=(),
@@ -110,5 +119,8 @@ def play(env: TextEnv, policy: Policy, task: Task) -> Trajectory:
         answer=info["answer"],
         question=task.question,
         gold=task.answers,
-        passage_ids=tuple(passages),
+        scaffold=scaffold,
+        error=error,
+        passage_ids=tuple(passage_id for turn in turns for passage_id in turn.passage_ids),
+        sandbox_tier=sandbox_tier,
     )

@@ -7,6 +7,7 @@ order: slower with slow tools, but a run is then a function of its seed.
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ class RolloutConfig:
     deadline_s: float | None = 600.0
     """Wall time of one episode; at the limit it is truncated with the reason "deadline"."""
 
+    max_episodes: int | None = None
+    """Episodes under way at once; the others wait, and their time starts when they do. None for all."""
+
     def __post_init__(self) -> None:
         if self.max_tokens_per_turn < 1:
             raise ValueError(
@@ -49,6 +53,10 @@ class RolloutConfig:
             )
         if self.num_env_workers < 0:
             raise ValueError(f"num_env_workers is {self.num_env_workers}; give 0 or more.")
+        if self.max_episodes is not None and self.max_episodes < 1:
+            raise ValueError(
+                f"max_episodes is {self.max_episodes}; give 1 or more, or None for all."
+            )
 
 
 class RolloutInterruptedError(RuntimeError):
@@ -74,6 +82,7 @@ class _Running:
     completion: Completion | None = None
     action_text: str = ""
     passage_ids: list[str] = field(default_factory=list)
+    sandbox_tier: str = ""
 
     @property
     def num_action_tokens(self) -> int:
@@ -89,7 +98,7 @@ def rollout(
     *,
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
-    progress: Callable[[int], object] = lambda num_finished: None,
+    on_finished: Callable[[Trajectory], object] = lambda trajectory: None,
 ) -> list[Trajectory]:
     """Plays one episode per slot.
 
@@ -101,7 +110,8 @@ def rollout(
         config: Sampling and limits.
         seed: With the slot, fixes what each turn samples.
         should_stop: Asked between decoding steps.
-        progress: Called with the number of episodes that have just ended, such as `tqdm.update`.
+        on_finished: Called with each trajectory as its episode ends, in that order; what it raises
+            ends the rollout.
 
     Returns:
         One trajectory per slot, in the order of the slots. An environment that raises or outlives the
@@ -110,7 +120,7 @@ def rollout(
     Raises:
         RolloutInterruptedError: If `should_stop` said yes; it carries what was finished.
     """
-    return _Scheduler(engine, chat, envs, config, seed, progress).run(slots, should_stop)
+    return _Scheduler(engine, chat, envs, config, seed, on_finished).run(slots, should_stop)
 
 
 def rollout_groups(
@@ -155,14 +165,14 @@ class _Scheduler:
         envs: EnvPool,
         config: RolloutConfig,
         seed: int,
-        progress: Callable[[int], object],
+        on_finished: Callable[[Trajectory], object],
     ) -> None:
         self.engine = engine
         self.chat = chat
         self.envs = envs
         self.config = config
         self.seed = seed
-        self.progress = progress
+        self.on_finished = on_finished
         self.in_engine: dict[str, int] = {}  # request id -> slot number
         self.in_env: dict[Future[Any], int] = {}
         self.running: dict[int, _Running] = {}
@@ -175,12 +185,9 @@ class _Scheduler:
 
     def run(self, slots: Sequence[Slot], should_stop: Callable[[], bool]) -> list[Trajectory]:
         try:
-            for number, slot in enumerate(slots):
-                run = _Running(slot=slot, env=self.envs.acquire(), started_s=time.monotonic())
-                self.running[number] = run
-                options = {"task": slot.task, "scaffold": slot.scaffold}
-                self._call_env(number, run.env.reset, options=options)
-            while self.running:
+            waiting = deque(enumerate(slots))
+            while self.running or waiting:
+                self._start(waiting)
                 if should_stop():
                     self._abort_all()
                     raise RolloutInterruptedError([self.finished[n] for n in sorted(self.finished)])
@@ -192,6 +199,15 @@ class _Scheduler:
             if self.pool is not None:
                 self.pool.shutdown(wait=False, cancel_futures=True)
         return [self.finished[number] for number in range(len(slots))]
+
+    def _start(self, waiting: deque[tuple[int, Slot]]) -> None:
+        limit = self.config.max_episodes or len(self.running) + len(waiting)
+        while waiting and len(self.running) < limit:
+            number, slot = waiting.popleft()
+            run = _Running(slot=slot, env=self.envs.acquire(), started_s=time.monotonic())
+            self.running[number] = run
+            options = {"task": slot.task, "scaffold": slot.scaffold}
+            self._call_env(number, run.env.reset, options=options)
 
     def _call_env(self, number: int, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         if self.pool is not None:
@@ -230,6 +246,7 @@ class _Scheduler:
         self, number: int, run: _Running, observation: dict[str, str], info: dict[str, Any]
     ) -> None:
         text, run.scaffold = observation["text"], observation["scaffold"]
+        run.sandbox_tier = str(info.get("sandbox_tier", ""))
         run.bare_prompt_ids = tuple(self.chat.prompt_ids(text))
         guided = self.chat.prompt_ids(text, run.scaffold) if run.scaffold else run.bare_prompt_ids
         run.new_ids = tuple(guided)
@@ -289,7 +306,7 @@ class _Scheduler:
             max_tokens=min(self.config.max_tokens_per_turn, left),
             temperature=self.config.temperature,
             stop=self.config.stop,
-            seed=_request_seed(self.seed, run.slot, len(run.turns)),
+            seed=request_seed(self.seed, run.slot, len(run.turns)),
         )
         self.in_engine[request_id] = number
         self.engine.submit(
@@ -337,8 +354,9 @@ class _Scheduler:
             train_on=run.slot.train_on,
             error=error,
             passage_ids=tuple(run.passage_ids),
+            sandbox_tier=run.sandbox_tier,
         )
-        self.progress(1)
+        self.on_finished(self.finished[number])
         if not error and end_reason not in ("deadline", "aborted"):
             self.envs.release(run.env)  # one that raised or may still be stepping is not used again
 
@@ -355,12 +373,10 @@ class _Scheduler:
         self.engine.abort(list(self.in_engine))
         while self.engine.num_unfinished:
             self.engine.poll()
-        for number in list(self.running):
-            self._finish(number, end_reason="aborted")
-        self.finished = {n: t for n, t in self.finished.items() if t.end_reason != "aborted"}
+        self.running.clear()
 
 
-def _request_seed(seed: int, slot: Slot, turn: int) -> int:
+def request_seed(seed: int, slot: Slot, turn: int) -> int:
     """A seed of the request's own: the same whatever else is in flight."""
     key = f"{seed}|{slot.task.task_id}|{slot.scaffold}|{slot.index}|{turn}"
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big")

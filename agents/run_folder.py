@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .trajectory import Trajectory
 
@@ -34,11 +33,11 @@ class RunFolder:
         folder = cls(path)
         if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
             raise FileExistsError(
-                f"{str(path)!r} exists already and is kept as it is. Resume it with --resume, or give "
-                "another --run folder."
+                f"{str(path)!r} exists already and is kept as it is. Give another folder, or --resume "
+                "the run in it."
             )
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.write_json("config.json", _plain(config))
+        folder.write_json("config.json", plain_values(config))
         return folder
 
     @classmethod
@@ -65,13 +64,13 @@ class RunFolder:
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(target.name + ".partial")
-        temporary.write_text(json.dumps(_plain(value), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(plain_values(value), indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, target)
         return target
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one line to `metrics.jsonl`; it is on disk when this returns."""
-        line = json.dumps(_plain(row))
+        line = json.dumps(plain_values(row))
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -125,6 +124,8 @@ class RunFolder:
 
         The folder appears by renaming, so it is whole or not there. Only the last `keep` stay.
         """
+        import torch  # here: an evaluation of an endpoint has a run folder and no torch
+
         folder = self.path / "checkpoints"
         target = folder / f"step-{step:06d}"
         temporary = folder / f".partial-{step:06d}"
@@ -160,12 +161,16 @@ class RunFolder:
 
 def load_trainer_state(checkpoint: Path) -> dict[str, Any]:
     """The state that `save_checkpoint` wrote, without the model; restores nothing by itself."""
+    import torch
+
     state: dict[str, Any] = torch.load(checkpoint / "trainer.pt", weights_only=False)
     return state
 
 
 def rng_state() -> dict[str, Any]:
     """States of the random number generators of Python, numpy and torch."""
+    import torch
+
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -175,19 +180,21 @@ def rng_state() -> dict[str, Any]:
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
     """Puts back what `rng_state` gave."""
+    import torch
+
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """JSON values of configurations and metrics: dataclasses, paths, tuples, numpy numbers."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return plain_values(asdict(value))
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain_values(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain_values(v) for v in value]
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, np.generic):

@@ -78,6 +78,9 @@ class Trajectory:
     passage_ids: tuple[str, ...] = ()
     """Passages that the search tool showed, in order."""
 
+    sandbox_tier: str = ""
+    """What protected the machine where code was run, "T0" to "T3"; empty where none was."""
+
     @property
     def is_guided(self) -> bool:
         """Whether a scaffold was shown."""

@@ -16,8 +16,9 @@ from ..envs.testbed import FictionalWorld
 from ..envs.testbed.names import NAMES
 from ..envs.testbed.world import RELATIONS
 from .chat import Chat, load_tokenizer
-from .experiment import ExperimentConfig, make_env
+from .experiment import ExperimentConfig
 from .learner import Learner, LearnerConfig, load_model
+from .play_config import make_env
 from .reading import ReadingExercises
 from .sft import Lesson, expert_trajectories, supervised_training
 from .tiny_model import TinyModelConfig, make_tiny_model, save_model

@@ -1,17 +1,28 @@
 """Tasks, tools, verifiers and the environments; importing it registers their ids in Gymnasium."""
 
 from .base import TextEnv
+from .benchmark_table import BENCHMARKS, Benchmark
+from .benchmarks import load_benchmark, load_benchmarks
 from .budget import Budget, EndReason, EpisodeConfig
 from .code import CodeEnv
 from .contract import ContractError, Violation, check_environment
 from .datasets import load_tasks, save_tasks, task_to_row
 from .experts import expert_actions, gold_answer
+from .json_protocol import JSONProtocol
 from .math import MathEnv
 from .protocol import ActionKind, ActionProtocol, ParsedAction, XMLProtocol
 from .registration import ENV_IDS, find_env_id, register_envs
 from .rewards import outcome_reward
-from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits, SubprocessSandbox
-from .search import SearchEnv
+from .sandbox import (
+    ExecResult,
+    ExecStatus,
+    LocalSandbox,
+    Sandbox,
+    SandboxLimits,
+    SandboxTierError,
+    SubprocessSandbox,
+)
+from .search import SearchEnv, retrieval_recall
 from .spaces import UnicodeText, replace_surrogates
 from .task_mix import TaskMix
 from .task_source import resolve_tasks
@@ -25,10 +36,12 @@ from .verifiers import verify_code, verify_math, verify_search
 from .wrappers import FlattenScaffold
 
 __all__ = [
+    "BENCHMARKS",
     "ENV_IDS",
     "ActionKind",
     "ActionProtocol",
     "ArithmeticChains",
+    "Benchmark",
     "Budget",
     "CodeEnv",
     "CodeTest",
@@ -41,11 +54,14 @@ __all__ = [
     "FictionalWorld",
     "FlattenScaffold",
     "Grade",
+    "JSONProtocol",
+    "LocalSandbox",
     "MathEnv",
     "ParsedAction",
     "PythonTool",
     "Sandbox",
     "SandboxLimits",
+    "SandboxTierError",
     "SearchConfig",
     "SearchEnv",
     "SearchTool",
@@ -69,12 +85,15 @@ __all__ = [
     "expert_actions",
     "find_env_id",
     "gold_answer",
+    "load_benchmark",
+    "load_benchmarks",
     "load_tasks",
     "make_vec",
     "outcome_reward",
     "register_envs",
     "replace_surrogates",
     "resolve_tasks",
+    "retrieval_recall",
     "save_tasks",
     "strip_thinking",
     "task_to_row",

@@ -7,7 +7,6 @@ up.
 from __future__ import annotations
 
 import difflib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -16,18 +15,20 @@ import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from ..masking import MaskPolicy, Scaffold, mask, policy_by_name
+from ..masking import Scaffold, policy_by_name
 from ..masking.audit import LeakLevel
 from ..masking.checks import Checks
 from .budget import Budget, EndReason, EpisodeConfig
 from .mask_checks import mask_checks
 from .protocol import ActionKind, ActionProtocol, ParsedAction, XMLProtocol
-from .rewards import outcome_reward
-from .sandbox import Sandbox, SubprocessSandbox
+from .rewards import PlayedTurn, check_weights, outcome_reward, shaping_reward
+from .sandbox import LocalSandbox, Sandbox
+from .sandbox.opening import open_sandbox
+from .scaffolds import Scaffolds
 from .spaces import UnicodeText, replace_surrogates
 from .task_source import resolve_tasks
 from .tasks import Domain, Task, TaskSource
-from .tools import PythonTool, Tool, ToolResult
+from .tools import EpisodeTool, PythonSessionTool, PythonTool, Tool, ToolResult
 from .transcript import SegmentKind, Transcript
 from .verdicts import Grade, Verdict
 
@@ -36,7 +37,6 @@ Observation = dict[str, str]
 _OPTIONS = ("task", "scaffold")
 _MAX_OBSERVATION_CHARS = 2**31 - 1
 _MAX_ERROR_CHARS = 500
-_MAX_SCAFFOLDS = 64
 
 
 class TextEnv(gymnasium.Env[Observation, str]):
@@ -50,8 +50,8 @@ class TextEnv(gymnasium.Env[Observation, str]):
     that is neither gets a notice that says what to write.
 
     **Reward**: in [0, 1]: 1.0 at the end when the verifier calls the answer correct, else 0.0. A
-    penalty for invalid actions, 0 by default, makes it negative. Only the model's own text in the
-    answering turn, outside its think block, is ever scored.
+    penalty for invalid actions and terms of `shaping`, none by default, are added.
+    Only the model's own text in the answering turn, outside its think block, is ever scored.
 
     **Episode end**: terminated when an answer is given; truncated at a limit of `EpisodeConfig`,
     which ``info["end_reason"]`` names (an end on the first turn counts as terminated).
@@ -70,7 +70,8 @@ class TextEnv(gymnasium.Env[Observation, str]):
         tools: Sequence[Tool | str] = (),
         scaffold: str | Scaffold = "",
         scaffold_max_leak: str | None = None,
-        sandbox: Sandbox | None = None,
+        sandbox: Sandbox | str | None = None,
+        shaping: Mapping[str, float] | None = None,
         render_mode: str | None = None,
     ) -> None:
         """An environment over `tasks`.
@@ -80,12 +81,16 @@ class TextEnv(gymnasium.Env[Observation, str]):
                 as "testbed:level=3,split=test,seed=1". None: what the environment brings itself.
             config: Budgets and what the model is told about them.
             protocol: How actions are written; XML tags unless told otherwise.
-            tools: What the model may call; "python" names the Python tool.
+            tools: What the model may call; "python" names the Python tool that runs each program
+                afresh, "python_session" the one that keeps variables during an episode.
             scaffold: What each episode shows unless reset says otherwise: "" for nothing, a mask
                 policy by name, or a scaffold made beforehand.
             scaffold_max_leak: The worst leak of a scaffold made here, such as "L2"; what leaks more
                 is masked harder, or not shown at all. None for any.
-            sandbox: Where code runs; None for a `SubprocessSandbox`, made when first needed.
+            sandbox: Where code runs, or its name for `open_sandbox`; None for a `LocalSandbox`,
+                which demands tier T2 and is made when first needed.
+            shaping: Weights of the terms in `REWARD_TERMS`, added to the reward of each turn, such
+                as {"format": 0.1}; None for the outcome alone.
             render_mode: None, or "ansi" for the transcript as text.
         """
         if type(self).grade is TextEnv.grade:
@@ -104,11 +109,13 @@ class TextEnv(gymnasium.Env[Observation, str]):
             self.default_tasks() if tasks is None else resolve_tasks(tasks, self.domain)
         )
         self.transcript = Transcript()
-        self._sandbox = sandbox
-        self._owns_sandbox = sandbox is None
+        self._shaping = dict(shaping or {})
+        check_weights(self._shaping)
+        self._sandbox = open_sandbox(sandbox) if isinstance(sandbox, str) else sandbox
+        self._owns_sandbox = sandbox is None or isinstance(sandbox, str)
         self._default_scaffold = scaffold
-        self._max_leak = LeakLevel.from_name(scaffold_max_leak) if scaffold_max_leak else None
-        self._made_scaffolds: OrderedDict[tuple[str, str], tuple[Task, Scaffold]] = OrderedDict()
+        max_leak = LeakLevel.from_name(scaffold_max_leak) if scaffold_max_leak else None
+        self._scaffolds = Scaffolds(self.make_checks, max_leak)
         self._task: Task | None = None
         self._scaffold: Scaffold | None = None
         self._budget = Budget(config=self.config)
@@ -135,6 +142,10 @@ class TextEnv(gymnasium.Env[Observation, str]):
         """Whether `answer`, never blank, is right; raising means that it could not be told."""
         raise NotImplementedError
 
+    def describe(self, task: Task) -> str:
+        """The question as the model reads it."""
+        return task.question
+
     def make_checks(self, task: Task) -> Checks | None:
         """The verifier as masking asks it, to find the answer of `task` in another form.
 
@@ -144,9 +155,14 @@ class TextEnv(gymnasium.Env[Observation, str]):
 
     def make_tool(self, name: str) -> Tool:
         """The tool called `name`."""
-        if name == "python":
-            return PythonTool(self.sandbox)
-        raise LookupError(f'No tool {name!r} here. Use "python", or pass a Tool object.')
+        match name:
+            case "python":
+                return PythonTool(self.sandbox)
+            case "python_session":
+                return PythonSessionTool(self.sandbox)
+        raise LookupError(
+            f'No tool {name!r} here. Use "python" or "python_session", or pass a Tool object.'
+        )
 
     # What Gymnasium calls.
 
@@ -163,9 +179,12 @@ class TextEnv(gymnasium.Env[Observation, str]):
         super().reset(seed=seed)
         chosen = _checked_options(options)
         self._task = self._find_task(chosen["task"]) if "task" in chosen else self.sample_task()
-        self._scaffold = self._make_scaffold(
+        self._scaffold = self._scaffolds.make(
             self._task, chosen.get("scaffold", self._default_scaffold)
         )
+        for tool in self.tools:
+            if isinstance(tool, EpisodeTool):
+                tool.begin(self._task)
         self._budget = Budget(config=self.config)
         self._is_over = False
         self.transcript = Transcript()
@@ -178,7 +197,7 @@ class TextEnv(gymnasium.Env[Observation, str]):
         parts = [
             (SegmentKind.SYSTEM, instructions),
             (SegmentKind.SCAFFOLD, shown),
-            (SegmentKind.QUESTION, replace_surrogates(self._task.question)),
+            (SegmentKind.QUESTION, replace_surrogates(self.describe(self._task))),
         ]
         if self.config.max_turns == 1 and self.tools:
             parts.append((SegmentKind.NOTICE, self.config.last_turn_notice))
@@ -214,6 +233,10 @@ class TextEnv(gymnasium.Env[Observation, str]):
                 reward = 0.0 - self.config.invalid_action_penalty  # not -x: that would be -0.0
                 info["action"] = "invalid"
                 messages.append((SegmentKind.NOTICE, parsed.problem))
+        if self._shaping:
+            verdict = Verdict(info["verdict"]) if info["verdict"] else None
+            turn = PlayedTurn(text=action, kind=parsed.kind, verdict=verdict)
+            reward += shaping_reward(turn, self._shaping)
         if end is None:
             budget.num_observation_chars += sum(len(text) for _, text in messages)
             end = budget.end_reason()
@@ -239,7 +262,10 @@ class TextEnv(gymnasium.Env[Observation, str]):
         return str(self.transcript) if self.render_mode == "ansi" else None
 
     def close(self) -> None:
-        """Gives back the sandbox that this environment made for itself."""
+        """Ends what the tools keep, and the sandbox that this environment made for itself."""
+        for tool in self.tools:
+            if isinstance(tool, EpisodeTool):
+                tool.close()
         if self._owns_sandbox and self._sandbox is not None:
             self._sandbox.close()
 
@@ -254,7 +280,7 @@ class TextEnv(gymnasium.Env[Observation, str]):
     def sandbox(self) -> Sandbox:
         """Where code runs, made when first asked for."""
         if self._sandbox is None:
-            self._sandbox = SubprocessSandbox()
+            self._sandbox = LocalSandbox()
         return self._sandbox
 
     @property
@@ -318,6 +344,7 @@ class TextEnv(gymnasium.Env[Observation, str]):
             "answer": "",
             "has_scaffold": self._scaffold is not None and bool(self._scaffold.text),
             "scaffold_policy": self._scaffold.policy if self._scaffold else "",
+            "sandbox_tier": self._sandbox.tier if self._sandbox is not None else "",
             **self._counts(),
         }
 
@@ -327,28 +354,6 @@ class TextEnv(gymnasium.Env[Observation, str]):
             "num_tool_calls": self._budget.num_tool_calls,
             "num_invalid_actions": self._budget.num_invalid_actions,
         }
-
-    def _make_scaffold(self, task: Task, choice: Any) -> Scaffold | None:
-        if isinstance(choice, Scaffold):
-            return choice
-        if not choice or task.expert_trace is None:
-            return None
-        if not isinstance(choice, str):
-            return self._masked(task, choice)
-        # A group of rollouts resets on one task many times.
-        key = (task.task_id, choice)
-        known_task, scaffold = self._made_scaffolds.pop(key, (None, None))
-        if scaffold is None or (known_task is not task and known_task != task):
-            scaffold = self._masked(task, choice)
-        self._made_scaffolds[key] = (task, scaffold)
-        if len(self._made_scaffolds) > _MAX_SCAFFOLDS:
-            self._made_scaffolds.popitem(last=False)
-        return scaffold
-
-    def _masked(self, task: Task, policy: str | MaskPolicy) -> Scaffold:
-        assert task.expert_trace is not None
-        checks = self.make_checks(task)
-        return mask(task.expert_trace, task, policy, checks=checks, max_leak=self._max_leak)
 
     def _visible_scaffold(self) -> str:
         """The part of the scaffold that belongs into the observation before the next turn."""

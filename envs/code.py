@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from .base import TextEnv
+from .public_tests import PublicTestsTool, describe_tests
 from .tasks import Domain, Task, TaskSource
 from .testbed import testbed
 from .tools import Tool
@@ -16,22 +17,37 @@ from .verifiers import verify_code
 class CodeEnv(TextEnv):
     """A program to write; by default the testbed's small programs.
 
-    **Observation**: the problem at reset; after a call of the Python tool, what the program
-    printed.
+    **Observation**: the problem at reset, with the task's public tests; after a call of a tool,
+    what it brought.
 
-    **Action**: `<python> ... </python>` to try code (``tools=()`` takes that away), and the program
-    itself in `<answer> ... </answer>`.
+    **Action**: `<python> ... </python>` to try code, `<run_tests> ... </run_tests>` to run a whole
+    program on the public tests (``tools=`` says which of them there are), and the program itself in
+    `<answer> ... </answer>`.
 
-    **Reward**: in [0, 1]: 1.0 when the program passes all of the task's tests.
+    **Reward**: in [0, 1]: 1.0 when the program passes all of the task's own tests, which are never
+    shown; passing the public ones earns nothing.
 
     **Episode end**: terminated by an answer, truncated by a limit of `EpisodeConfig`.
     """
 
     domain: ClassVar[Domain] = Domain.CODE
 
-    def __init__(self, *, tools: Sequence[Tool | str] = ("python",), **settings: Any) -> None:
+    def __init__(
+        self, *, tools: Sequence[Tool | str] = ("python", "run_tests"), **settings: Any
+    ) -> None:
         """As `TextEnv`, which refuses a setting that it does not know."""
         super().__init__(tools=tools, **settings)
+        _ = self.sandbox  # refuses to start where the machine protects less than demanded
+
+    def describe(self, task: Task) -> str:
+        """The question and the public tests that it does not hold itself."""
+        return "\n\n".join(filter(None, (task.question, describe_tests(task))))
+
+    def make_tool(self, name: str) -> Tool:
+        """The tool called `name`: "run_tests", or one that every environment has."""
+        if name == "run_tests":
+            return PublicTestsTool(self.sandbox)
+        return super().make_tool(name)
 
     def default_tasks(self) -> TaskSource:
         """Small programs of level 2."""

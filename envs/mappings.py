@@ -20,6 +20,12 @@ class RowForm(StrEnum):
     """`prompt` continues into the canonical solution; `test` defines `check(candidate)`."""
     MBPP = "mbpp"
     """`test_list` holds assert statements; `code` is the reference."""
+    STRATEGYQA = "strategyqa"
+    """The answer is true or false, which is yes or no; `decomposition` lists the expert's steps."""
+    FIREACT = "fireact"
+    """The question column is a whole trajectory, messages or text; its paid answer is the gold."""
+    SEARCH_R1 = "search_r1"
+    """A rollout as Search-R1 and FlashRAG store it; one with a wrong answer is no expert trace."""
     MASKGYM = "maskgym"
     """Our own rows, as `save_tasks` writes them."""
 
@@ -87,12 +93,36 @@ MAPPINGS: dict[str, ColumnMapping] = {
         task_id="task_id",
         form=RowForm.MBPP,
     ),
+    "math": ColumnMapping(
+        question="problem|question",
+        answers="answer",
+        trace="solution",
+        task_id="unique_id|id",
+        level="level",
+    ),
     "search_qa": ColumnMapping(
-        question="question",
-        answers="answers|golden_answers|answer|target",
+        question="question|extra_info.question|prompt",
+        answers="answers|golden_answers|answer|target|reward_model.ground_truth",
         task_id="qid|id|_id",
         entities="entities",
         gold_passages="gold_passages",
+    ),
+    "strategyqa": ColumnMapping(
+        question="question",
+        answers="answer|golden_answers",
+        trace="decomposition",
+        task_id="qid|id",
+        form=RowForm.STRATEGYQA,
+    ),
+    "fireact": ColumnMapping(
+        question="messages|traj", answers="gt", task_id="id", form=RowForm.FIREACT
+    ),
+    "search_r1": ColumnMapping(
+        question="question",
+        answers="golden_answers",
+        trace="output.final_response",
+        task_id="id",
+        form=RowForm.SEARCH_R1,
     ),
 }
 """Presets by name."""
@@ -123,6 +153,13 @@ def guess_mapping(row: Mapping[str, Any]) -> str:
         return "humaneval"
     if "test_list" in columns:
         return "mbpp"
+    has_question = bool(columns & {"question", "prompt", "problem"})
+    if {"traj", "gt"} <= columns or ("messages" in columns and not has_question):
+        return "fireact"
+    if {"question", "golden_answers"} <= columns and find(row, MAPPINGS["search_r1"].trace):
+        return "search_r1"
+    if isinstance(row.get("answer"), bool) and "question" in columns:
+        return "strategyqa"
     smepo = MAPPINGS["smepo"]
     if find(row, smepo.answers) is not None and find(row, smepo.question) is not None:
         return "smepo"
@@ -131,6 +168,8 @@ def guess_mapping(row: Mapping[str, Any]) -> str:
     qa = MAPPINGS["search_qa"]
     if "question" in columns and find(row, qa.answers) is not None:
         return "search_qa"
+    if "problem" in columns and "answer" in columns:
+        return "math"
     raise ValueError(
         f"cannot guess what the columns {', '.join(sorted(columns)) or '(none)'} mean. Name a "
         f"preset with mapping=... ({', '.join(MAPPINGS)}) or pass "

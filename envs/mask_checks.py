@@ -9,7 +9,8 @@ from .sandbox import Sandbox
 from .tasks import Domain, Task
 from .verdicts import Verdict
 from .verifiers import exact_match, verify_code
-from .verifiers.math import equal, extract_answer
+from .verifiers.math import is_equal
+from .verifiers.math_extraction import extract_answer
 
 
 class VerifierError(Exception):
@@ -19,9 +20,9 @@ class VerifierError(Exception):
 def mask_checks(task: Task, sandbox: Sandbox | None = None) -> Checks:
     """What the verifiers of the three domains say about values and programs in a trace.
 
-    Math: equality as `verify_math` decides it. Search: the exact match of `verify_search`. Code: the
-    task's tests, in the sandbox; without a sandbox or tests, programs are not checked. All of them
-    bound their own time, so they are called directly.
+    Math: equality as `verify_math` decides it in its strict mode. Search: the exact match of
+    `verify_search`. Code: the task's tests, in the sandbox; without a sandbox or tests, programs are
+    not checked. All of them bound their own time, so they are called directly.
 
     Args:
         task: The task whose trace is masked.
@@ -39,8 +40,12 @@ def mask_checks(task: Task, sandbox: Sandbox | None = None) -> Checks:
 
 
 def equals_in_math(value: str, answer: str) -> bool:
-    """Whether `verify_math` would pay for a value where `answer` is the gold."""
-    return equal(extract_answer(value), extract_answer(answer))
+    """Whether `verify_math` would pay for a value where `answer` is the gold.
+
+    Raises:
+        UndecidedError: If it could not tell, so that the value counts as unverified.
+    """
+    return is_equal(extract_answer(value), extract_answer(answer))
 
 
 def equals_in_search(value: str, answer: str) -> bool:

@@ -21,7 +21,7 @@ class MathEnv(TextEnv):
     </python>`.
 
     **Reward**: in [0, 1]: 1.0 when the answer equals one of the task's, as `verify_math` reads
-    both.
+    both in its strict mode; an answer of several values is a hedge, and earns nothing.
 
     **Episode end**: terminated by an answer, truncated by a limit of `EpisodeConfig`.
     """

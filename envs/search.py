@@ -7,8 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..retrieval import BM25Index, Retriever, load_index
+from ..retrieval import BM25Index, Retriever
 from .base import TextEnv
+from .shared_retrievers import RetrieverLease, lease_retriever
 from .task_mix import TaskMix
 from .tasks import Domain, Task, TaskSource
 from .testbed import FictionalWorld, testbed
@@ -43,14 +44,25 @@ class SearchEnv(TextEnv):
         """As `TextEnv`, which refuses a setting that it does not know.
 
         Args:
-            retriever: What searches, or the folder of an index; None for the pages of the testbed.
+            retriever: What searches; or the folder of an index or the address of a service
+                (``http://host:port``), which this environment then closes. None for the pages of
+                the testbed.
             search: How it searches and what the model sees.
             tools: What the model may call; "search" names the search tool.
             settings: For `TextEnv`.
         """
-        self._retriever = load_index(retriever) if isinstance(retriever, str | Path) else retriever
         self._search = search or SearchConfig()
-        super().__init__(tools=tools, **settings)
+        self._lease: RetrieverLease | None = None
+        if isinstance(retriever, str | Path):
+            self._lease = lease_retriever(retriever, timeout_s=self._search.timeout_s)
+            retriever = self._lease.retriever
+        self._retriever = retriever
+        try:
+            super().__init__(tools=tools, **settings)
+        except BaseException:
+            if self._lease is not None:
+                self._lease.close()
+            raise
 
     @property
     def retriever(self) -> Retriever:
@@ -70,6 +82,12 @@ class SearchEnv(TextEnv):
             self._retriever = _world_index(*worlds.pop())
         return self._retriever
 
+    def close(self) -> None:
+        """As `TextEnv`; an index or a service that was named is closed with the last user."""
+        super().close()
+        if self._lease is not None:
+            self._lease.close()
+
     def default_tasks(self) -> TaskSource:
         """Questions of level 2 about a fictional world."""
         return testbed(self.domain)
@@ -83,6 +101,35 @@ class SearchEnv(TextEnv):
         if name == "search":
             return SearchTool(self.retriever, self._search)
         return super().make_tool(name)
+
+
+def retrieval_recall(
+    gold: Sequence[str], passage_ids: Sequence[Sequence[str]]
+) -> tuple[float, ...]:
+    """Share of the gold passages that was shown up to each turn: ``|gold & shown| / |gold|``.
+
+    >>> retrieval_recall(["a", "b"], [["x", "a"], [], ["b", "a"]])
+    (0.5, 0.5, 1.0)
+
+    Args:
+        gold: Ids of the gold passages, at least one.
+        passage_ids: Of each turn, the ids of the passages that it showed, as in ``info``.
+
+    Returns:
+        One share a turn, in [0, 1], never falling.
+
+    Raises:
+        ValueError: If there is no gold passage, so that no recall is defined.
+    """
+    wanted = set(gold)
+    if not wanted:
+        raise ValueError("There are no gold passages; recall is defined for one or more.")
+    shown: set[str] = set()
+    recalls = []
+    for ids in passage_ids:
+        shown |= wanted.intersection(ids)
+        recalls.append(len(shown) / len(wanted))
+    return tuple(recalls)
 
 
 @lru_cache(maxsize=8)

@@ -1,10 +1,11 @@
-"""In: a text that names tasks, a file or a testbed. Out: the tasks."""
+"""In: a text that names tasks: a file, a testbed or a benchmark. Out: the tasks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from .benchmarks import PREFIX, load_benchmark_spec
 from .datasets import load_tasks
 from .task_mix import TaskMix
 from .tasks import Domain, TaskSource
@@ -18,13 +19,21 @@ _FAMILY_SETTINGS: dict[Domain, tuple[str, ...]] = {
 
 
 def resolve_tasks(source: TaskSource | str | Path, domain: Domain) -> TaskSource:
-    """The tasks that `source` names: a sequence, "testbed:level=3,split=test", or a file.
+    """The tasks that `source` names.
 
-    Testbeds joined by "+", such as "testbed:level=1+testbed:level=2", are taken from in turn.
+    Testbeds joined by "+", such as "testbed:level=1+testbed:level=2", are taken from in turn;
+    benchmarks joined by "+" follow one another.
+
+    Args:
+        source: A sequence of tasks, "testbed:level=3,split=test", "bench:nq,limit=100", or a file.
+        domain: What the tasks are.
 
     Raises:
-        ValueError: If there are none, or the name of a testbed has a setting that it does not know.
+        ValueError: If there are none, or a testbed or benchmark is given a setting that it does
+            not know.
     """
+    if isinstance(source, str) and source.startswith(PREFIX):
+        return [task for text in source.split("+") for task in load_benchmark_spec(text, domain)]
     if isinstance(source, str) and source.partition(":")[0] == "testbed":
         parts = [_testbed_tasks(text, domain) for text in source.split("+")]
         return TaskMix(parts) if len(parts) > 1 else parts[0]

@@ -79,7 +79,9 @@ class Task:
     """The target of math and search tasks: any one of these is right."""
     domain: Domain = Domain.MATH
     tests: tuple[CodeTest, ...] = ()
-    """The target of code tasks: all of these must pass."""
+    """The target of code tasks: all of these must pass. Never shown."""
+    public_tests: tuple[CodeTest, ...] = ()
+    """Code: tests that the model may see and run; passing them earns nothing."""
     expert_trace: ExpertTrace | None = None
     entities: tuple[str, ...] = ()
     """Names a scaffold must not give away: bridge entities and the answer, none of the question."""

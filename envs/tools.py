@@ -12,7 +12,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from ..retrieval import Hit, Retriever
 from .deadline import within
-from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits
+from .sandbox import ExecResult, ExecStatus, Sandbox, SandboxLimits, Session
+from .tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,19 @@ class Tool(Protocol):
 
     def call(self, argument: str) -> ToolResult:
         """Does it; `argument` is never empty."""
+        ...
+
+
+@runtime_checkable
+class EpisodeTool(Tool, Protocol):
+    """A tool that keeps something during an episode, or looks at its task."""
+
+    def begin(self, task: Task) -> None:
+        """Called by `reset`: what an earlier episode left is gone."""
+        ...
+
+    def close(self) -> None:
+        """Called with the environment's `close`; may be called twice."""
         ...
 
 
@@ -145,6 +159,49 @@ class PythonTool:
         )
 
 
+class PythonSessionTool:
+    """Runs cells in one interpreter an episode, which keeps its state, and shows what they bring."""
+
+    name = "python"
+
+    def __init__(self, sandbox: Sandbox, limits: SandboxLimits | None = None) -> None:
+        self.sandbox = sandbox
+        self.limits = limits
+        self._session: Session | None = None
+
+    @property
+    def description(self) -> str:
+        """For the model."""
+        return (
+            "Runs your Python code; variables stay for your next call, and the value of the last "
+            "line is shown."
+        )
+
+    def begin(self, task: Task) -> None:
+        """Ends the session of the episode before; the next one starts with its first call."""
+        self.close()
+
+    def call(self, argument: str) -> ToolResult:
+        """What the cell printed and the value of its last line; a dead session starts anew."""
+        note = ""
+        if self._session is None or not self._session.is_alive:
+            note = "" if self._session is None else "Python was started anew; no variable is left."
+            self.close()
+            self._session = self.sandbox.session(limits=self.limits)
+        result = self._session.run_cell(_without_fence(argument))
+        return ToolResult(
+            text="\n".join(filter(None, (note, _show_run(result)))),
+            is_error=result.status not in (ExecStatus.OK, ExecStatus.ERROR),
+            details=(("status", result.status.value), ("tier", self.sandbox.tier)),
+        )
+
+    def close(self) -> None:
+        """Ends the session."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
 def _without_fence(text: str) -> str:
     """The code of a fenced block, or the text; without common indentation."""
     lines = text.strip("\n").rstrip().split("\n")
@@ -158,9 +215,13 @@ def _show_run(result: ExecResult) -> str:
     ends = {
         ExecStatus.ERROR: "" if result.stderr.strip() else "The program failed.",
         ExecStatus.TIMEOUT: "The program ran out of time and was stopped.",
+        ExecStatus.CPU_LIMIT: "The program used up its CPU time and was stopped.",
         ExecStatus.OOM: "The program ran out of memory.",
         ExecStatus.OUTPUT_LIMIT: "The program printed too much and was stopped.",
+        ExecStatus.FILE_LIMIT: "The program wrote a file that was too large.",
+        ExecStatus.DISK_LIMIT: "The program wrote too much to disk and was stopped.",
         ExecStatus.KILLED: "The program was killed.",
+        ExecStatus.ENDED: "The program was not run: Python had ended.",
         ExecStatus.SANDBOX_ERROR: "The program could not be run; this is not its fault.",
     }
     # A warning on standard error never hides what was printed.

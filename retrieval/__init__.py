@@ -5,6 +5,7 @@ from .bm25 import BM25Config, BM25Index
 from .cache import CachedRetriever, CacheStats
 from .client import RemoteRetriever, RetrieverError
 from .dense import DenseIndex
+from .dense_import import import_faiss
 from .encoder import EncoderConfig, SentenceEncoder
 from .hybrid import HybridRetriever
 from .index_folder import IndexMetadata, check_replaceable, read_index_metadata
@@ -41,6 +42,7 @@ __all__ = [
     "SentenceEncoder",
     "check_replaceable",
     "check_search",
+    "import_faiss",
     "load_index",
     "read_index_metadata",
     "read_located_rows",

@@ -151,6 +151,16 @@ class BM25Index:
         searcher = self._opened()
         return [searcher.search(query, top_k) for query in queries]
 
+    def warm_up(self) -> None:
+        """Does what the first searches would wait for: compiles the kernel, reads the postings.
+
+        Nothing needs it. A service calls it before it says that it is ready.
+
+        Raises:
+            ValueError: If the index is closed.
+        """
+        self._opened().warm_up()
+
     def append(
         self,
         passages: Iterable[Passage],

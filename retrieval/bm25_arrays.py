@@ -1,6 +1,7 @@
 """In: arrays, a piece at a time. Out: the whole arrays, in memory or as files that numpy maps."""
 
 import mmap
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -75,11 +76,23 @@ class FolderSink:
 
 def let_go(array: NDArray[Any]) -> None:
     """Gives back the memory of mapped pages: what is read once of each would hold the whole file."""
+    mapped = _mapping(array)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def read_ahead(array: NDArray[Any]) -> None:
+    """Has the system read the file of a mapped array into its cache, as far as there is room."""
+    mapped = _mapping(array)
+    if mapped is not None and hasattr(mmap, "MADV_WILLNEED"):
+        mapped.madvise(mmap.MADV_WILLNEED)
+
+
+def _mapping(array: NDArray[Any]) -> mmap.mmap | None:
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if isinstance(base, mmap.mmap) else None
 
 
 class _ArrayWriter:
@@ -106,7 +119,10 @@ class _ArrayWriter:
         return self._path
 
     def abort(self) -> None:
-        self._file.close()
+        with suppress(
+            OSError
+        ):  # a full disk does not take what is buffered; the file is closed all the same
+            self._file.close()
 
     def _write_header(self) -> None:
         # Through a name without types: numpy gives these functions none.

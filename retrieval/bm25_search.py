@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from .analyzer import analyze
+from .bm25_arrays import read_ahead
 from .bm25_config import BM25Config
 from .bm25_kernel import Kernel, NumpyKernel, QueryTerms, ScoredPostings
 from .bm25_math import clause_weight, denominators
@@ -99,6 +100,28 @@ class Searcher:
         if len(self._views) > 1:
             hits.sort(key=lambda hit: (-hit.score, hit.passage.id))
         return hits[:top_k]
+
+    def warm_up(self) -> None:
+        """Does what the first searches would wait for: compiles the kernel, reads the postings."""
+        for view in self._views:
+            segment, postings = view.segment, view.segment.postings
+            for array in (
+                postings.starts_V,
+                postings.terms,
+                postings.term_offsets_V,
+                postings.documents_P,
+                postings.codes_P,
+                segment.id_rank_N,
+                segment.passages.offsets,
+            ):  # not the texts: of them a search reads its hits only
+                read_ahead(array)
+            if len(postings.starts_V) < 2:  # no passage has a word
+                continue
+            start, end = postings.starts_V[:2].tolist()
+            largest = float(segment.max_denominators_V[0])
+            _search_segment(
+                view, [(np.float32(1), _Range(start=start, end=end, max_denominator=largest))], 1
+            )
 
 
 class _TermTable:

@@ -91,23 +91,23 @@ class DenseIndex:
         if shard_passages < 1:
             raise ValueError(f"shard_passages is {shard_passages}; it is a whole number from 1 up.")
         if folder is None:
-            store = _store(passages, MemorySink())
+            store = store_passages(passages, MemorySink())
             parts = [
                 _embed(encoder, store, numbers, progress)
                 for numbers in _shards(len(store), shard_passages)
             ]
-            content = _content(store, _hash(store), parts, factory, num_threads)
+            content = _content(store, hash_passages(store), parts, factory, num_threads)
             return cls(content, encoder)
         folder = Path(folder).absolute()
         with ExitStack() as stack:
             unfinished = stack.enter_context(new_index_folder(folder))
             sink = FolderSink(unfinished, "")
             stack.callback(sink.abort)
-            store = _store(passages, sink)
+            store = store_passages(passages, sink)
             check_factory(resolve_factory(factory, len(store)))  # before hours of embedding
             manifest = Manifest(
                 encoder=encoder.fingerprint,
-                passages=_hash(store),
+                passages=hash_passages(store),
                 shard_passages=shard_passages,
             )
             shards = stack.enter_context(
@@ -257,7 +257,7 @@ def _load_same(
     return index
 
 
-def _store(passages: Iterable[Passage], sink: ArraySink) -> PassageStore:
+def store_passages(passages: Iterable[Passage], sink: ArraySink) -> PassageStore:
     """All passages, whose ids are distinct."""
     builder = PassageStoreBuilder(sink)
     for passage in checked_passages(passages):
@@ -267,7 +267,7 @@ def _store(passages: Iterable[Passage], sink: ArraySink) -> PassageStore:
     return store
 
 
-def _hash(store: PassageStore) -> str:
+def hash_passages(store: PassageStore) -> str:
     """Names the passages in their order."""
     digest = hashlib.sha256()
     for array in (store.offsets, store.content):

@@ -35,10 +35,14 @@ class DenseContent:
     vectors: FaissIndex
     factory: str
     """What FAISS built."""
+    vectors_hash: str = ""
+    """Of the file that another program wrote; what was built here follows from all the rest."""
 
     def fingerprint(self, encoder: SentenceEncoder) -> str:
         """Names passages in their order, encoder and kind of index."""
         named = [BACKEND, self.factory, self.passages_hash, encoder.fingerprint]
+        if self.vectors_hash:
+            named.append(self.vectors_hash)
         return f"{BACKEND}-{hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32]}"
 
 
@@ -49,6 +53,16 @@ def write_dense_folder(folder: Path, content: DenseContent, encoder: SentenceEnc
         OSError: If they cannot be written.
     """
     content.vectors.write(folder / VECTORS_FILE)
+    write_dense_metadata(folder, content, encoder)
+
+
+def write_dense_metadata(folder: Path, content: DenseContent, encoder: SentenceEncoder) -> None:
+    """Writes what the folder, whose files are there, says about itself.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    vectors = {"vectors": content.vectors_hash} if content.vectors_hash else {}
     settings = {_ENCODER_PREFIX + name: value for name, value in asdict(encoder.config).items()}
     files = {**file_sizes(folder), VECTORS_FILE: (folder / VECTORS_FILE).stat().st_size}
     write_metadata(
@@ -60,6 +74,7 @@ def write_dense_folder(folder: Path, content: DenseContent, encoder: SentenceEnc
                 "factory": content.factory,
                 "passages": content.passages_hash,
                 "encoder": encoder.fingerprint,
+                **vectors,
                 **settings,
             },
             counts={"passages": len(content.passages), "dimensions": content.vectors.dimensions},
@@ -91,6 +106,7 @@ def open_dense_folder(folder: Path, *, num_threads: int) -> tuple[DenseContent, 
             passages=store,
             passages_hash=str(metadata.parameters["passages"]),
             vectors=vectors,
+            vectors_hash=str(metadata.parameters.get("vectors", "")),
             factory=str(metadata.parameters["factory"]),
         )
         config = _encoder_config(metadata.parameters)

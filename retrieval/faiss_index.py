@@ -167,6 +167,29 @@ class FaissIndex:
         """D."""
         return int(self._index.d)
 
+    @property
+    def kind(self) -> str:
+        """``Flat``, or what FAISS calls the class."""
+        return "Flat" if self._is_flat() else str(type(self._index).__name__)
+
+    @property
+    def has_products(self) -> bool:
+        """Whether the scores are inner products."""
+        return bool(self._index.metric_type == _faiss().METRIC_INNER_PRODUCT)
+
+    @property
+    def has_own_ids(self) -> bool:
+        """Whether vectors go by other numbers than those of their rows."""
+        return isinstance(self._index, _faiss().IndexIDMap)
+
+    def at(self, numbers_K: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """[K, D], what is kept of these vectors; None where the index cannot give them back."""
+        try:
+            found: NDArray[np.float32] = self._index.reconstruct_batch(numbers_K)
+        except RuntimeError:
+            return None
+        return found
+
     def __len__(self) -> int:
         return int(self._index.ntotal)
 

@@ -51,18 +51,15 @@ def request_with_retries(
     """
     problem, started_s = "", time.monotonic()
     for number in range(1, max_tries + 1):
-        named_delay_s = 0.0
+        reply: HttpReply | None = None
         try:
             reply = pool.request(method, path, body, headers, deadline)
             if reply.status not in _RETRIED:
                 return reply
             problem = shown(reply)
-            named_delay_s = _named_delay_s(reply)
         except (OSError, http.client.HTTPException) as error:
             problem = f"{type(error).__name__}: {error}"
-        delay_s = min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** (number - 1))
-        delay_s *= 0.5 + random.random() / 2  # of many clients not all at the same moment
-        delay_s = max(delay_s, named_delay_s)
+        delay_s = pause_s(number, reply)
         if number == max_tries or time.monotonic() + delay_s >= deadline:
             break
         time.sleep(delay_s)
@@ -78,6 +75,15 @@ def shown(reply: HttpReply) -> str:
     return f"{reply.status} {text}".strip()
 
 
-def _named_delay_s(reply: HttpReply) -> float:
-    named = reply.headers.get("retry-after", "")
-    return float(named) if named.isdecimal() else 0.0
+def pause_s(
+    num_tries: int,
+    reply: HttpReply | None,
+    *,
+    first_s: float = _FIRST_DELAY_S,
+    max_s: float = _MAX_DELAY_S,
+) -> float:
+    """Seconds to wait after so many tries: doubling, or what the last reply names in `Retry-After`."""
+    delay_s = min(max_s, first_s * 2.0 ** (num_tries - 1))
+    delay_s *= 0.5 + random.random() / 2  # of many clients not all at the same moment
+    named = reply.headers.get("retry-after", "") if reply is not None else ""
+    return max(delay_s, float(named)) if named.isdecimal() else delay_s

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ FORMAT_VERSION = 2
 METADATA_FILE = "metadata.json"
 
 REBUILD = "Build it again: maskgym index CORPUS INDEX --force."
+_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -160,16 +162,15 @@ def read_index_metadata(folder: Path) -> IndexMetadata:
         ValueError: If the folder is no index, or one of another format version.
     """
     if not folder.exists():
-        names = []
-        if folder.parent.is_dir():
-            names = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
-        nearest = get_close_matches(folder.name, names, n=1)
-        hint = f"Did you mean {folder.with_name(nearest[0])}?" if nearest else "Build one: maskgym "
-        raise FileNotFoundError(
-            f"No index folder {folder}. {hint if nearest else hint + 'index CORPUS INDEX.'}"
-        )
+        raise FileNotFoundError(f"No index folder {folder}. {_hint(folder)}")
     path = folder / METADATA_FILE
     if not path.is_file():
+        meant = _PARTIAL.fullmatch(folder.name)
+        if meant is not None:
+            raise ValueError(
+                f"{folder} is no index: it is of a build of {folder.with_name(meant[1])} that was "
+                "killed, or is not done. Name that folder; the next build clears this one away."
+            )
         raise ValueError(
             f"{folder} is no index: it has no {METADATA_FILE}. Name the index's folder."
         )
@@ -184,6 +185,23 @@ def read_index_metadata(folder: Path) -> IndexMetadata:
         return IndexMetadata(**content)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}). {REBUILD}") from error
+
+
+def _hint(folder: Path) -> str:
+    """What to do where an index is not."""
+    names = []
+    if folder.parent.is_dir():
+        names = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
+    if any((meant := _PARTIAL.fullmatch(name)) and meant[1] == folder.name for name in names):
+        return (
+            "A build of it was killed, or is not done: wait, or build it again: "
+            f"maskgym index CORPUS {folder}."
+        )
+    shown = [name for name in names if not name.startswith(".")]
+    nearest = get_close_matches(folder.name, shown, n=1)
+    if nearest:
+        return f"Did you mean {folder.with_name(nearest[0])}?"
+    return "Build one: maskgym index CORPUS INDEX."
 
 
 def open_index_arrays(

@@ -35,6 +35,8 @@ _Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 _JSON = b"application/json"
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+# Read and thrown away after a body's limit: a client that is cut off while it sends hears no reason.
+_UNHEARD_BYTES = 1 << 20
 _log = logging.getLogger("uvicorn.error")
 
 
@@ -209,11 +211,15 @@ class RetrievalApp:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            parts.append(message.get("body", b""))
-            size_bytes += len(parts[-1])
-            if size_bytes > limit:
-                raise _too_large(limit)
+            part = message.get("body", b"")
+            size_bytes += len(part)
+            if size_bytes <= limit:
+                parts.append(part)
+            elif size_bytes > limit + _UNHEARD_BYTES:
+                break
             is_whole = not message.get("more_body", False)
+        if size_bytes > limit:
+            raise _too_large(limit)
         return b"".join(parts)
 
     def _is_known(self, headers: _Headers) -> bool:

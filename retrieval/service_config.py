@@ -28,6 +28,9 @@ class ServiceConfig:
     """Searches that run at once where a search takes long; a short one runs without a thread."""
     max_batch: int = 64
     """Waiting queries that are handed to the index in one call."""
+    batch_window_s: float = 0.002
+    """Seconds that a dense index's first query waits for others to be searched with; 0 for those only
+    that come while it searches."""
     inline_below_s: float = 0.002
     """Seconds per query below which handing a search to a thread costs more than it gives."""
     cache_bytes: int = 64 << 20
@@ -57,8 +60,9 @@ class ServiceConfig:
             raise ValueError(
                 f"default_top_k is {self.default_top_k}, above max_top_k, {self.max_top_k}."
             )
-        if self.inline_below_s < 0 or self.cache_bytes < 0:
-            raise ValueError("inline_below_s and cache_bytes are 0 or more.")
+        for name in ("batch_window_s", "inline_below_s", "cache_bytes"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 0 or more.")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
             raise ValueError("token holds characters that a header cannot; use plain ASCII.")
         if self.token is not None and not self.token.strip():

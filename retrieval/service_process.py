@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .index_folder import read_index_metadata
-from .loading import load_index
+from .batching import MicroBatcher
+from .loading import PREBUILT, backend_of, load_index
 from .retriever import Retriever
 from .service import RetrievalApp
 from .service_config import ServiceConfig
@@ -35,6 +35,8 @@ def run_service(
     host: str = "127.0.0.1",
     port: int = 8000,
     num_workers: int = 1,
+    device: str = "cpu",
+    model: str | Path | None = None,
     on_ready: Callable[[str], object] = lambda url: None,
 ) -> None:
     """Serves an index until SIGTERM or SIGINT; requests under way are answered first.
@@ -43,29 +45,54 @@ def run_service(
     that dies is replaced. Call it in the main thread.
 
     Args:
-        folder: An index of any backend. An index that is built anew there is served after a restart.
+        folder: What `load_index` opens. An index that is built anew there is served after a restart.
         config: Limits of each worker; the default is `ServiceConfig()`.
         host: Where it listens. Anything but the loopback needs a token in ``config``.
         port: 0 takes a free one.
         num_workers: Processes.
+        device: As in `load_index`.
+        model: As in `load_index`.
         on_ready: Told the address when all workers answer.
 
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If it is no index, or a setting is bad.
         OSError: If the address cannot be had, or a worker cannot start.
-        ImportError: If uvicorn is not installed.
+        ImportError: If uvicorn is not installed, or what the index needs.
     """
     config = config or ServiceConfig()
-    folder = Path(folder).absolute()
+    if not str(folder).startswith(PREBUILT):
+        folder = Path(folder).absolute()
     _check(config, host, port, num_workers)
-    read_index_metadata(folder)
+    backend_of(folder)  # says so where there is no index
+    open_it = partial(open_served, folder, config, device=device, model=model)
     with contextlib.closing(_bind(host, port)) as listener:
         url = _url(host, listener)
         if num_workers == 1:
-            _run_here(folder, config, listener, partial(on_ready, url))
+            _run_here(open_it, config, listener, partial(on_ready, url))
         else:
-            _run_workers(folder, config, listener, num_workers, partial(on_ready, url))
+            _run_workers(open_it, config, listener, num_workers, partial(on_ready, url))
+
+
+def open_served(
+    folder: str | Path,
+    config: ServiceConfig,
+    *,
+    device: str = "cpu",
+    model: str | Path | None = None,
+) -> Retriever:
+    """The index as a worker searches it.
+
+    A dense one answers concurrent queries together: a matrix product with many costs little more
+    than one, and its encoder takes one call at a time anyway.
+
+    Raises:
+        OSError, ValueError, LookupError, ImportError: As `load_index`.
+    """
+    index = load_index(folder, device=device, model=model)
+    if backend_of(folder) != "dense":
+        return index
+    return MicroBatcher(index, max_batch=config.max_batch, window_s=config.batch_window_s)
 
 
 def _check(config: ServiceConfig, host: str, port: int, num_workers: int) -> None:
@@ -137,7 +164,10 @@ def _uvicorn_config(app: RetrievalApp, num_workers: int) -> "uvicorn.Config":
 
 
 def _run_here(
-    folder: Path, config: ServiceConfig, listener: socket.socket, on_ready: Callable[[], object]
+    open_it: Callable[[], Retriever],
+    config: ServiceConfig,
+    listener: socket.socket,
+    on_ready: Callable[[], object],
 ) -> None:
     import uvicorn
 
@@ -147,7 +177,7 @@ def _run_here(
             if not self.should_exit:
                 on_ready()
 
-    retriever = load_index(folder)  # here an error is the caller's, not a line in a log
+    retriever = open_it()  # here an error is the caller's, not a line in a log
     app = RetrievalApp(lambda: retriever, config)
     with _signals_end_here():
         try:
@@ -157,7 +187,7 @@ def _run_here(
 
 
 def _run_workers(
-    folder: Path,
+    open_it: Callable[[], Retriever],
     config: ServiceConfig,
     listener: socket.socket,
     num_workers: int,
@@ -168,7 +198,7 @@ def _run_workers(
     with tempfile.TemporaryDirectory(prefix="maskgym-serve-") as scratch:
         metrics_file = Path(scratch, "metrics")
         ServiceMetrics.create(metrics_file)
-        app = RetrievalApp(partial(_open, folder), config, metrics_file=metrics_file)
+        app = RetrievalApp(open_it, config, metrics_file=metrics_file)
         with _signals_end_here():
             supervisor = Multiprocess(_uvicorn_config(app, num_workers), [listener])
             threading.Thread(
@@ -179,10 +209,6 @@ def _run_workers(
             supervisor.run()
         if any(process.exitcode == _STARTUP_FAILURE for process in supervisor.processes):
             raise OSError("A worker could not start; see the message above.")
-
-
-def _open(folder: Path) -> Retriever:
-    return load_index(folder)
 
 
 def _announce(

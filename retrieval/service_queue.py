@@ -25,6 +25,8 @@ _SLICE_S = 0.002
 _INLINE_BATCH = 8
 _ENTRY_BYTES = 300  # of a kept answer, beside its text
 _MEMORY = 0.05  # weight of the last search in the running mean
+_PACE_S, _PACE_QUERIES = 0.05, 128  # for how long the queue's pace is measured at a time, at least
+_PACE_MEMORY = 0.3
 _WARM_UP = (
     "who won the first nobel prize in physics",
     "capital of the largest country in south america",
@@ -83,6 +85,9 @@ class SearchQueue:
         self._is_draining = False
         self._is_inline = False
         self._cost_s = 0.0
+        self._pace_s = 0.0
+        self._pace_since = 0.0
+        self._num_done = 0
 
     async def warm_up(self) -> None:
         """Searches a few times, so that the first client does not wait for what happens but once."""
@@ -104,6 +109,8 @@ class SearchQueue:
         self._admit(len(new))
         num_hits = 0
         now = self._loop.time()
+        if not self._pending:
+            self._pace_since, self._num_done = now, 0
         for place, key in enumerate(keys):
             kept = self._kept.get(key)
             if kept is not None:
@@ -139,9 +146,10 @@ class SearchQueue:
         if not num_new or not num_waiting:
             return
         num_lanes = 1 if self._is_inline else self._config.num_threads
-        # Reading and answering many requests takes time as well: the first in the queue knows.
+        # Reading, answering and refusing requests takes time as well: the queue's own pace knows, and
+        # the first who waits.
         has_waited_s = self._loop.time() - self._pending[0].since
-        wait_s = max(num_waiting * self._cost_s / num_lanes, has_waited_s)
+        wait_s = max(num_waiting * max(self._cost_s / num_lanes, self._pace_s), has_waited_s)
         if num_waiting + num_new > self._config.max_pending or wait_s > self._config.max_wait_s:
             raise OverloadedError(wait_s)
 
@@ -224,7 +232,8 @@ class SearchQueue:
 
     def _finish(self, batch: list[_Search], outcomes: list[_Outcome], seconds: float) -> None:
         self._metrics.add("search_seconds", seconds)
-        self._learn_cost(seconds / len(batch))
+        self._learn_cost(seconds / len(batch), len(batch))
+        self._learn_pace(len(batch))
         for search, outcome in zip(batch, outcomes, strict=True):
             del self._in_flight[search.key]
             if isinstance(outcome, bytes):
@@ -234,16 +243,28 @@ class SearchQueue:
             for ticket, place in search.waiting:
                 _deliver(ticket, place, outcome)
 
-    def _learn_cost(self, cost_s: float) -> None:
-        """Takes in what a query cost; goes to threads, or back, when that has changed for long."""
+    def _learn_cost(self, cost_s: float, num: int) -> None:
+        """Takes in what queries cost; goes to threads, or back, when that has changed for long."""
         limit_s = self._config.inline_below_s
-        # One search that compiles or reads from disk says little about the next.
+        # One search that compiles or reads from disk says little about the next. A long batch says
+        # much: a model does many queries in little more time than one.
         at_most_s = 10 * max(limit_s, self._cost_s, 1e-4)
-        self._cost_s += _MEMORY * (min(cost_s, at_most_s) - self._cost_s)
+        weight = _MEMORY if self._is_inline else 1 - (1 - _MEMORY) ** num
+        self._cost_s += weight * (min(cost_s, at_most_s) - self._cost_s)
         if self._is_inline and self._cost_s > 2 * limit_s:
             self._set_inline(False)
         elif not self._is_inline and self._cost_s < limit_s / 2:
             self._set_inline(True)
+
+    def _learn_pace(self, num_done: int) -> None:
+        """Takes in how fast the queue moves while it is long; a few batches of it say little."""
+        self._num_done += num_done
+        now = self._loop.time()
+        took_s = now - self._pace_since
+        if self._pending and took_s >= _PACE_S and self._num_done >= _PACE_QUERIES:
+            pace_s = took_s / self._num_done
+            self._pace_s += (_PACE_MEMORY if self._pace_s else 1) * (pace_s - self._pace_s)
+            self._pace_since, self._num_done = now, 0
 
     def _keep(self, key: _Key, answer: bytes) -> None:
         size_bytes = len(answer) + 4 * len(key[0]) + _ENTRY_BYTES

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import closing
 
 import gymnasium
 
-from maskgym.envs import ENV_IDS, ContractError, SubprocessSandbox, check_environment, find_env_id
+from maskgym.envs import ENV_IDS, ContractError, LocalSandbox, check_environment, find_env_id
 from maskgym.envs.reward_integrity import TrickOutcome, play_tricks
+from maskgym.envs.sandbox import SandboxTierError
 
 from .console import format_table
 
@@ -76,10 +78,14 @@ def _result(outcome: TrickOutcome) -> str:
 
 
 def _show_sandbox() -> int:
-    sandbox = SubprocessSandbox()
-    for kind, provider in sandbox.report().items():
-        print(f"{kind:<12} {provider}")
-    result = sandbox.run("print(1 + 1)")
-    sandbox.close()
-    print(f"{'trial run':<12} {result.status.value}")
+    """Each protection as probed here; 1 where the default tier is not reached."""
+    with closing(LocalSandbox(require="T0")) as sandbox:
+        rows = list(sandbox.report().items())
+        result = sandbox.run("print(1 + 1)")
+    print(format_table(("protection", "provided by"), [*rows, ("trial run", result.status.value)]))
+    try:
+        LocalSandbox().close()
+    except SandboxTierError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
     return 0 if result.stdout == "2\n" else 1

@@ -66,7 +66,7 @@ COMMANDS = (
     Command(
         name="check",
         group="try it",
-        summary="check environments against the contract, or show what the sandbox protects",
+        summary="check environments against the contract, their rewards, or what the sandbox protects",
         example="maskgym check math my_module:my/Env-v0",
     ),
     Command(
@@ -74,6 +74,12 @@ COMMANDS = (
         group="data",
         summary="mask the expert traces of a file and report what they still give away",
         example="maskgym mask traces.jsonl masked.jsonl --report page.html",
+    ),
+    Command(
+        name="grade",
+        group="data",
+        summary="grade stored responses with the verifiers of the environments",
+        example="maskgym grade solutions.jsonl graded.jsonl --env math",
     ),
     Command(
         name="index",

@@ -39,6 +39,8 @@ EXAMPLES = """\
   maskgym index more.jsonl indexes/wiki --append
   maskgym index ids.txt indexes/wiki --delete
   maskgym index passages.jsonl.gz indexes/e5 --backend dense --model intfloat/e5-base-v2
+  maskgym index wiki-18.jsonl indexes/e5 --backend dense --model intfloat/e5-base-v2 \\
+      --faiss e5_Flat.index
 
 A row of the corpus is {"id", "title", "text"} or, as in Search-R1, {"id", "contents"}. An index
 that is there already is searched as it is; --force builds it anew. Many queries: maskgym search."""

@@ -19,6 +19,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
         "max_tokens",
         "dtype",
         "factory",
+        "faiss",
         "device",
         "threads",
     ),
@@ -76,6 +77,12 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
         "--factory",
         metavar="NAME",
         help="what FAISS builds: Flat, SQ8, IVF,Flat, IVF,SQ8, HNSW16 ... (default: by size)",
+    )
+    group.add_argument(
+        "--faiss",
+        metavar="FILE",
+        help="take the vectors from this file (row n is passage n), such as Search-R1's "
+        "e5_Flat.index; it is linked into INDEX, or copied to another disk",
     )
     group.add_argument("--device", help="where the model runs: cpu, cuda, cuda:1 (default: cpu)")
     group = parser.add_argument_group("options of lucene and dense")
@@ -190,11 +197,19 @@ def _build_dense(
     names = ("pooling", "query_prefix", "passage_prefix", "max_tokens", "dtype")
     changes = {name: value for name in names if (value := getattr(args, name)) is not None}
     num_threads = 1 if args.threads is None else args.threads
+    if args.faiss is not None and args.factory is not None:
+        raise ValueError("--factory says what to build, and --faiss FILE is built. Leave one out.")
     encoder = SentenceEncoder(
         EncoderConfig.for_model(args.model, **changes),
         device=args.device or "cpu",
         num_threads=num_threads,
     )
+    if args.faiss is not None:
+        from maskgym.retrieval.dense_import import import_faiss
+
+        return import_faiss(
+            passages, encoder, args.faiss, folder, progress=progress, num_threads=num_threads
+        )
     return DenseIndex.build(
         passages,
         encoder,

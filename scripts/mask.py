@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 import maskgym
-from maskgym.envs import Domain, SubprocessSandbox
+from maskgym.envs import Domain, LocalSandbox
 from maskgym.envs.mappings import MAPPINGS, guess_mapping, mapping_by_name
 from maskgym.envs.mask_checks import mask_checks
 from maskgym.masking import DETECTORS, RenderConfig, policy_by_name
@@ -167,7 +167,7 @@ def _row_masker(args: argparse.Namespace) -> RowMasker:
     """The options as a worker needs them; refuses unknown names before anything is masked."""
     policy_by_name(args.policy)
     domain = Domain.from_name(args.domain)
-    sandbox = SubprocessSandbox() if args.check and domain is Domain.CODE else None
+    sandbox = LocalSandbox() if args.check and domain is Domain.CODE else None
     masker = RowMasker(
         path=args.input,
         domain=domain,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskgym.envs import Domain, Task
-from maskgym.envs.datasets import task_from_row
 from maskgym.envs.mappings import ColumnMapping, RowForm, find
+from maskgym.envs.row_forms import task_from_row
 from maskgym.masking import ExpertTrace, RenderConfig, Scaffold, mask
 from maskgym.masking.audit import DatasetAudit, LeakLevel
 from maskgym.masking.checks import Checks

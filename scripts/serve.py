@@ -30,12 +30,18 @@ _LIMITS = {
     "max_wait_s": "seconds that a query may wait, as estimated; more get 503",
     "timeout_s": "seconds until a search is given up",
     "num_threads": "searches of one worker at once, where they take long",
+    "max_batch": "waiting queries that are searched together at most",
+    "batch_window_s": "seconds that a dense index's first query waits for others to go with",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `maskgym serve`."""
-    parser.add_argument("index", metavar="INDEX", help="folder of an index of any backend")
+    parser.add_argument(
+        "index",
+        metavar="INDEX",
+        help="folder of an index, of any backend, Lucene's own, or pyserini:NAME (a prebuilt index)",
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
@@ -52,6 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cache-mb", type=float, help="megabytes of answers kept by each worker (default: 67)"
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="where the model of a dense index runs, such as cuda (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model", metavar="MODEL", help="where the model of a dense index lies now, if it moved"
     )
     types = {
         field.name: float if field.type in ("float", float) else int for field in fields(_DEFAULTS)
@@ -89,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port,
         num_workers=args.workers,
+        device=args.device,
+        model=args.model,
         on_ready=say,
     )
     print("Stopped.")

@@ -20,6 +20,7 @@ EXAMPLES = """\
   maskgym train --run runs/gsm8k --resume"""
 
 NEW_MODEL = "new"
+_NO_PATHS = ("testbed", "bench:", "http://", "https://", "pyserini:")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="environment: search, math, code, or a full id",
     )
-    add("--tasks", metavar="TASKS", help="file of rows, or a testbed such as testbed:level=2")
+    add(
+        "--tasks",
+        metavar="TASKS",
+        help="file of rows, a benchmark such as bench:nq, or a testbed such as testbed:level=2",
+    )
     add("--eval-tasks", metavar="TASKS", help="tasks of the bare evaluations (default: --tasks)")
     add(
         "--mapping",
@@ -127,15 +132,15 @@ def config_from_arguments(args: argparse.Namespace) -> Any:
             raise ValueError(f"A new run needs --{name}. `maskgym train --help` shows examples.")
     values: dict[str, Any] = {
         "env_id": find_env_id(args.env),
-        "model": args.model if args.model == NEW_MODEL else _absolute(args.model),
-        "train_tasks": _absolute(args.tasks),
-        "eval_tasks": _absolute(args.eval_tasks or args.tasks),
+        "model": args.model if args.model == NEW_MODEL else absolute(args.model),
+        "train_tasks": absolute(args.tasks),
+        "eval_tasks": absolute(args.eval_tasks or args.tasks),
         "mapping": args.mapping,
         "skip_bad_rows": args.skip_bad_rows,
         "num_train_tasks": args.num_tasks,
         "num_eval_tasks": args.num_eval_tasks,
-        "index": _absolute(args.index),
-        "eval_index": _absolute(args.eval_index),
+        "index": absolute(args.index),
+        "eval_index": absolute(args.eval_index),
         "engine": args.engine,
         "dtype": args.dtype,
         "max_model_len": args.max_model_len,
@@ -156,16 +161,17 @@ def config_from_arguments(args: argparse.Namespace) -> Any:
         },
     }
     for item in args.set:
-        _set(values, item)
+        set_value(values, item)
     return load_experiment(values)
 
 
-def _absolute(path: str) -> str:
-    """The path in a form that a resumed run finds from any folder; a testbed's name as it is."""
-    return str(Path(path).absolute()) if path and not path.startswith("testbed") else path
+def absolute(path: str) -> str:
+    """The path in a form that a resumed run finds from any folder; what is no path, as it is."""
+    is_path = path and not path.startswith(_NO_PATHS)
+    return str(Path(path).expanduser().absolute()) if is_path else path
 
 
-def _set(values: dict[str, Any], item: str) -> None:
+def set_value(values: dict[str, Any], item: str) -> None:
     """Puts one `dotted.name=value` into nested settings; values are JSON, or text."""
     name, equals, text = item.partition("=")
     if not equals:
@@ -173,6 +179,10 @@ def _set(values: dict[str, Any], item: str) -> None:
     *places, last = name.split(".")
     for place in places:
         values = values.setdefault(place, {})
+        if not isinstance(values, dict):
+            raise ValueError(
+                f"--set {item!r}: {place} is a single value and has no settings in it."
+            )
     try:
         values[last] = json.loads(text)
     except json.JSONDecodeError:
@@ -181,7 +191,7 @@ def _set(values: dict[str, Any], item: str) -> None:
 
 def _make_new_model(config: Any, folder: Path) -> Path:
     """A small untrained model whose tokenizer is made from the tasks' own texts."""
-    from maskgym.agents.experiment import task_source
+    from maskgym.agents.play_config import task_source
     from maskgym.agents.tiny_model import TinyModelConfig, make_tiny_model
 
     tasks = task_source(config.train_tasks, config)
@@ -212,7 +222,7 @@ def _write_report(folder: Any, num_steps: int) -> Path:
 
     metrics = folder.metrics()
     evals = [row for row in metrics if "eval/accuracy" in row]
-    table = [("step", "bare accuracy", "95% interval", "exact match", "F1")]
+    table: list[tuple[str, ...]] = [("step", "bare accuracy", "95% interval", "exact match", "F1")]
     for row in evals:
         low, high = row["eval/accuracy_low"], row["eval/accuracy_high"]
         table.append(
@@ -220,8 +230,7 @@ def _write_report(folder: Any, num_steps: int) -> Path:
                 str(row["step"]),
                 f"{row['eval/accuracy']:.1%}",
                 f"{low:.1%} to {high:.1%}",
-                f"{row['eval/exact_match']:.3f}",
-                f"{row['eval/f1']:.3f}",
+                *(_share(row[f"eval/{name}"]) for name in ("exact_match", "f1")),
             )
         )
     names = sorted(path.stem for path in (folder.path / "trajectories").glob("*.jsonl"))
@@ -232,6 +241,10 @@ def _write_report(folder: Any, num_steps: int) -> Path:
         folder, title=f"Run {folder.path.name}", lead=lead, table=table, samples=samples
     )
     return page
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _print(line: str) -> None:

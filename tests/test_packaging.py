@@ -71,7 +71,7 @@ def test_every_promised_extra_exists(pyproject: dict[str, Any]) -> None:
 
 def test_the_core_has_few_dependencies(pyproject: dict[str, Any]) -> None:
     names = {re.split(r"[<>=;\[ ]", line)[0] for line in pyproject["project"]["dependencies"]}
-    assert names == {"ahocorasick_rs", "gymnasium", "numpy", "tqdm"}
+    assert names == {"ahocorasick_rs", "gymnasium", "math-verify", "numpy", "tqdm"}
 
 
 def test_setup_pins_the_torch_that_the_extra_train_accepts(pyproject: dict[str, Any]) -> None:

@@ -1,6 +1,31 @@
 """Where untrusted Python runs: the protocol, its records, and what runs it."""
 
-from .protocol import ExecResult, ExecStatus, Sandbox, SandboxLimits
+from .local_sandbox import LocalSandbox
+from .protocol import (
+    CallResult,
+    Candidate,
+    ExecResult,
+    ExecStatus,
+    Sandbox,
+    SandboxFeatureError,
+    SandboxLimits,
+    SandboxTierError,
+    ScriptsOnly,
+    Session,
+)
 from .subprocess_sandbox import SubprocessSandbox
 
-__all__ = ["ExecResult", "ExecStatus", "Sandbox", "SandboxLimits", "SubprocessSandbox"]
+__all__ = [
+    "CallResult",
+    "Candidate",
+    "ExecResult",
+    "ExecStatus",
+    "LocalSandbox",
+    "Sandbox",
+    "SandboxFeatureError",
+    "SandboxLimits",
+    "SandboxTierError",
+    "ScriptsOnly",
+    "Session",
+    "SubprocessSandbox",
+]

@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 
 from ...retrieval.http_pool import HttpPool, HttpReply
 from ...retrieval.http_retry import NoReplyError, request_with_retries, shown
-from .protocol import ExecResult, ExecStatus, SandboxLimits
+from .protocol import ExecResult, ExecStatus, SandboxLimits, ScriptsOnly
 
 _MAX_REPLY_BYTES = 1 << 28
 _TIERS = ("T0", "T1", "T2", "T3")
 _QUEUE_S = 60.0  # a busy service lets a request wait before it runs
 
 
-class HTTPSandbox:
+class HTTPSandbox(ScriptsOnly):
     """Has a service run each program. Safe from any thread; connections are kept."""
 
     def __init__(

@@ -18,7 +18,8 @@ import sys
 import time
 from types import ModuleType
 
-OOM_EXIT = 86  # our own code for an uncaught MemoryError
+OOM_EXIT, FILE_EXIT = 86, 87  # our own codes: an uncaught MemoryError, "file too large"
+_EFBIG = 27
 _SIGKILL = 9  # the signal module costs 4 ms of start-up
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -115,6 +116,8 @@ def run_program(library_folders: list[str]) -> int:
         trace = error.__traceback__.tb_next if error.__traceback__ else None
         error.__traceback__ = trace
         sys.excepthook(type(error), error, trace)
+        if isinstance(error, OSError) and error.errno == _EFBIG:
+            return FILE_EXIT
         return OOM_EXIT if isinstance(error, MemoryError) else 1
     return 0
 

@@ -26,12 +26,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .launcher import OOM_EXIT
-from .protocol import ExecResult, ExecStatus, SandboxLimits
+from .launcher import FILE_EXIT, OOM_EXIT
+from .output import Output
+from .protocol import ExecResult, ExecStatus, SandboxLimits, ScriptsOnly
+from .user_tasks import count_user_tasks
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _MAX_START_S = 60.0  # a loaded machine is slow to start Python; that is not the program's time
@@ -39,7 +41,7 @@ _GRACE_S = 2.0  # for the launcher to end what it watches, before its group is k
 _MIB = 1 << 20
 
 
-class SubprocessSandbox:
+class SubprocessSandbox(ScriptsOnly):
     r"""Runs each program in a new process under rlimits; tier "T0". Safe from any thread.
 
     >>> SubprocessSandbox().run("print(1 + 1)").stdout
@@ -57,7 +59,6 @@ class SubprocessSandbox:
         self._lock = threading.Lock()
         self._leashes: set[int] = set()
         self._is_closed = False
-        self._user_tasks = (-math.inf, 0)
         paths = sysconfig.get_paths()
         self._library_folders = list(dict.fromkeys((paths["purelib"], paths["platlib"])))
 
@@ -126,9 +127,9 @@ class SubprocessSandbox:
             )
             assert process.stdout is not None and process.stderr is not None
             run = _Run(
-                stdout=_Stream(process.stdout.fileno(), limits.max_output_bytes),
-                stderr=_Stream(process.stderr.fileno(), limits.max_output_bytes),
-                status=_Stream(status_read.fd, 64),
+                stdout=Output(process.stdout.fileno(), limits.max_output_bytes),
+                stderr=Output(process.stderr.fileno(), limits.max_output_bytes),
+                status=Output(status_read.fd, 64),
                 leash_fd=leash.fd,
                 wall_s=limits.wall_s,
             )
@@ -157,7 +158,7 @@ class SubprocessSandbox:
         # vary.
         start = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", str(_LAUNCHER)]
         cpu_s = limits.cpu_s or math.ceil(limits.wall_s) + 1
-        processes = 0 if os.geteuid() == 0 else self._count_user_tasks() + limits.max_processes
+        processes = 0 if os.geteuid() == 0 else count_user_tasks() + limits.max_processes
         numbers = (
             leash_fd,
             status_fd,
@@ -169,53 +170,14 @@ class SubprocessSandbox:
         )
         return [*start, *map(str, numbers), *self._library_folders]
 
-    def _count_user_tasks(self) -> int:
-        """Threads of this user, counted once a second: RLIMIT_NPROC is absolute, ours relative."""
-        with self._lock:
-            counted_at, count = self._user_tasks
-            if time.monotonic() - counted_at > 1.0:
-                count = 0
-                for folder in Path("/proc").glob("[0-9]*"):
-                    with contextlib.suppress(OSError):
-                        if folder.stat().st_uid == os.geteuid():
-                            count += len(os.listdir(folder / "task"))
-                self._user_tasks = (time.monotonic(), count)
-            return count
-
-
-@dataclass
-class _Stream:
-    """One pipe read without blocking, of which at most `limit` bytes are kept."""
-
-    fd: int
-    limit: int
-    data: bytearray = field(default_factory=bytearray)
-    is_over: bool = False
-
-    def read(self) -> bool | None:
-        """Takes what is there; None if nothing is yet, False at the end of the stream."""
-        try:
-            chunk = os.read(self.fd, 1 << 16)
-        except BlockingIOError:
-            return None
-        room = self.limit - len(self.data)
-        self.is_over = self.is_over or len(chunk) > room
-        self.data += chunk[:room]
-        return bool(chunk)
-
-    def drain(self) -> None:
-        """Takes what a program that has ended left in the pipe; stops at the limit."""
-        while not self.is_over and self.read():
-            pass
-
 
 @dataclass
 class _Run:
     """The host's side of one run: reads, watches the clock, pulls the leash."""
 
-    stdout: _Stream
-    stderr: _Stream
-    status: _Stream
+    stdout: Output
+    stderr: Output
+    status: Output
     leash_fd: int
     wall_s: float
     stopped_as: ExecStatus | None = None
@@ -294,13 +256,15 @@ class _Run:
         if is_closed and ending == f"s{int(signal.SIGKILL)}":
             return ExecStatus.SANDBOX_ERROR
         if ending == f"s{int(signal.SIGXCPU)}":
-            return ExecStatus.TIMEOUT
+            return ExecStatus.CPU_LIMIT
         if not ending.startswith("e"):
             return ExecStatus.KILLED
         if is_truncated:
             return ExecStatus.OUTPUT_LIMIT
         if ending == f"e{OOM_EXIT}":
             return ExecStatus.OOM
+        if ending == f"e{FILE_EXIT}":
+            return ExecStatus.FILE_LIMIT
         return ExecStatus.OK if ending == "e0" else ExecStatus.ERROR
 
 

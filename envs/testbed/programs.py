@@ -13,6 +13,7 @@ from .family import TaskFamily
 from .permutation import keyed_bytes
 
 _NUM_TESTS = 6
+_NUM_PUBLIC_TESTS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,6 +156,15 @@ class SmallPrograms(TaskFamily):
         body = [f"    values = {step.source}" for step in operations]
         source = "\n".join(["def solve(values):", *body, f"    return {reducer.source}"])
         thoughts = "\n".join(f"Step {i} : {step.words}" for i, step in enumerate(steps, start=1))
+        tests = tuple(
+            CodeTest(
+                kind=TestKind.CALL,
+                function="solve",
+                arguments=json.dumps([values]),
+                expected=json.dumps(interpret(operations, reducer, list(values))),
+            )
+            for values in self._inputs(number)
+        )
         return Task(
             task_id=self._task_id(index),
             question=(
@@ -163,15 +173,8 @@ class SmallPrograms(TaskFamily):
                 + " ."
             ),
             domain=Domain.CODE,
-            tests=tuple(
-                CodeTest(
-                    kind=TestKind.CALL,
-                    function="solve",
-                    arguments=json.dumps([values]),
-                    expected=json.dumps(interpret(operations, reducer, list(values))),
-                )
-                for values in self._inputs(number)
-            ),
+            tests=tests[:_NUM_TESTS],
+            public_tests=tests[_NUM_TESTS:],
             expert_trace=ExpertTrace(
                 turns=(
                     TraceTurn(kind=TurnKind.THOUGHT, text=thoughts),
@@ -184,9 +187,9 @@ class SmallPrograms(TaskFamily):
         )
 
     def _inputs(self, rank: int) -> list[list[int]]:
-        """The empty list and five lists of 4 to 9 values from -9 to 12."""
+        """The empty list and lists of 4 to 9 values from -9 to 12; the last are for public tests."""
         inputs: list[list[int]] = [[]]
-        for i in range(1, _NUM_TESTS):
+        for i in range(1, _NUM_TESTS + _NUM_PUBLIC_TESTS):
             data = keyed_bytes(f"programs:{self.level}:{rank}:{i}", 10)
             inputs.append([byte % 22 - 9 for byte in data[1 : 5 + data[0] % 6]])
         return inputs

@@ -1,7 +1,9 @@
 """Verifiers: pure functions from an answer and its target to a grade."""
 
-from .code import CodeVerifierConfig, extract_code, verify_code
-from .math import verify_math
+from .code import CodeVerifierConfig, verify_code
+from .code_extract import extract_code
+from .code_modes import CodeMode
+from .math import MathMode, verify_math
 from .search import (
     Normalization,
     contains_answer,
@@ -12,7 +14,9 @@ from .search import (
 )
 
 __all__ = [
+    "CodeMode",
     "CodeVerifierConfig",
+    "MathMode",
     "Normalization",
     "contains_answer",
     "exact_match",

@@ -6,6 +6,8 @@ are not here, so there is nothing to steal: what the candidate can forge is only
 return anyway.
 """
 
+import __future__
+
 import faulthandler
 import json
 import os
@@ -36,7 +38,9 @@ def run_job() -> None:
     module = ModuleType("candidate")
     sys.modules["candidate"] = module
     try:
-        exec(compile(job["code"], "candidate.py", "exec", dont_inherit=True), module.__dict__)
+        flags = __future__.annotations.compiler_flag  # as `inside.candidate` does
+        code = compile(job["code"], "candidate.py", "exec", flags, dont_inherit=True)
+        exec(code, module.__dict__)
         for call in job["calls"]:
             watch()
             result = _function(module, call["function"])(*json.loads(call["arguments"]))

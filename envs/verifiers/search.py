@@ -2,11 +2,13 @@
 
 The normalisation is Search-R1's (lower case, no ASCII punctuation, no articles, single spaces).
 `strict` folds Unicode first (accents, dashes, quotes, width), and never lets a gold that vanishes
-under normalisation ("A", "The") be matched by an empty answer. `compat` is Search-R1 bit for bit.
+under normalisation ("A", "The") be matched by an empty answer. `compat` is Search-R1 bit for bit, and
+FlashRAG too: both normalise and compare alike, and take containment ("acc", "sub-EM") for a substring.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import string
 import unicodedata
@@ -34,6 +36,7 @@ _FOLDS = str.maketrans(
     }
 )
 _ACCENTS = re.compile("[\u0300-\u036f]")  # not the marks of other scripts, which are letters there
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _CLOSED = frozenset({"yes", "no", "noanswer"})
 
 
@@ -42,6 +45,17 @@ class Normalization(StrEnum):
 
     STRICT = "strict"
     COMPAT = "compat:search-r1"
+
+    @classmethod
+    def from_name(cls, name: str) -> Normalization:
+        """That of a mode: "strict", "compat:search-r1", or "compat:flashrag", which is the same."""
+        modes = {cls.STRICT: cls.STRICT, cls.COMPAT: cls.COMPAT, "compat:flashrag": cls.COMPAT}
+        if name not in modes:
+            near = difflib.get_close_matches(name, modes, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"No mode {name!r}. Did you mean {str(near)!r}? There are: {', '.join(modes)}."
+            )
+        return modes[name]
 
 
 def normalize_answer(text: str, mode: Normalization = Normalization.STRICT) -> str:
@@ -78,19 +92,38 @@ def f1_score(
 def contains_answer(
     answer: str, golds: Sequence[str], mode: Normalization = Normalization.STRICT
 ) -> float:
-    """1.0 if the words of any gold stand in the answer in a row; never part of a word."""
-    padded = f" {normalize_answer(answer, mode)} "
+    """1.0 if the words of any gold stand in the answer in a row; never part of a word.
+
+    Under `compat` a substring will do: "George II" in "George III", "---" (nothing) in anything.
+    """
+    said = normalize_answer(answer, mode)
     words = (normalize_answer(gold, mode) for gold in _listed(golds))
-    return float(any(each and f" {each} " in padded for each in words))
+    if mode is Normalization.COMPAT:
+        return float(any(each in said for each in words))
+    return float(any(each and f" {each} " in f" {said} " for each in words))
 
 
-def verify_search(answer: str, golds: Sequence[str]) -> Grade:
-    """Correct if the answer equals any gold under the strict normalisation."""
+def verify_search(answer: str, golds: Sequence[str], *, mode: str = Normalization.STRICT) -> Grade:
+    """Correct if the answer equals any gold.
+
+    Args:
+        answer: In `strict` the answer. In the compat modes also a whole response, of which the last
+            `<answer>` block counts where it has one.
+        golds: Any of these is right.
+        mode: "strict", or as the scorers of the peers decide: "compat:search-r1" and
+            "compat:flashrag", under which nothing equals a gold that vanishes ("The").
+
+    Raises:
+        ValueError: If there is no gold, or no such mode.
+    """
+    normalization = Normalization.from_name(mode)
     if not _listed(golds):
         raise ValueError("There is no gold answer; a search task needs at least one.")
-    if not answer.strip():
+    if normalization is Normalization.COMPAT:
+        answer = next(iter(reversed(_ANSWER.findall(answer))), answer)
+    elif not answer.strip():
         return Grade.of(False, "no answer")
-    is_match = exact_match(answer, golds) == 1.0
+    is_match = exact_match(answer, golds, normalization) == 1.0
     return Grade.of(is_match, "exact match" if is_match else "no gold matches")
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskgym.envs import SubprocessSandbox
+from maskgym.envs import LocalSandbox
 
 from .code_probe import CodeProbe
 from .code_traces import code_sets
@@ -81,7 +81,7 @@ def _leaks(parts: Sequence[str], args: argparse.Namespace, released: ReleasedMas
     """Leaks and structure come from the same scaffolds; tables that were not asked for are left out."""
     sets = [*trace_sets(args.data), *code_sets(args.data)]
     sets = [each for each in sets if args.sets.casefold() in each.name.casefold()]
-    sandbox = SubprocessSandbox()
+    sandbox = LocalSandbox()
     try:
         measurement = LeakMeasurement(released=released, probe=CodeProbe(sandbox), limit=args.limit)
         tables = measurement.tables(sets)

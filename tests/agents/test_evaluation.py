@@ -7,7 +7,7 @@ import pytest
 
 from maskgym.agents.chat import Chat
 from maskgym.agents.env_pool import EnvPool
-from maskgym.agents.evaluation import assert_bare, evaluate, summarise, wilson_interval
+from maskgym.agents.evaluation import assert_bare, evaluate, summarise
 from maskgym.agents.guidance import Slot
 from maskgym.agents.policies import ExpertPolicy, play
 from maskgym.agents.rollout import RolloutConfig, rollout
@@ -16,28 +16,6 @@ from maskgym.envs import SearchEnv, Verdict, testbed
 
 TASKS = testbed("search", level=1, size=6)
 INLINE = RolloutConfig(num_env_workers=0, max_tokens_per_turn=64)
-
-
-@pytest.mark.parametrize(
-    ("num", "low", "high"), [(0, 0.0, 0.2775), (10, 0.7225, 1.0), (5, 0.2366, 0.7634)]
-)
-def test_wilson_intervals_of_ten(num: int, low: float, high: float) -> None:
-    estimate = wilson_interval(num, 10)
-    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-4)
-    with pytest.raises(ValueError, match="Cannot estimate a share from 2 of 1"):
-        wilson_interval(2, 1)
-
-
-def test_wilson_interval_by_hand() -> None:
-    # n = 10, p = 1/2, z = 1.96: (0.5 + 0.19208 +- 0.36352) / 1.38416
-    estimate = wilson_interval(5, 10, z=1.96)
-    assert estimate.mean == 0.5
-    assert estimate.low == pytest.approx(0.2366, abs=1e-4)
-    assert estimate.high == pytest.approx(0.7634, abs=1e-4)
-    assert wilson_interval(0, 10).low == 0.0
-    assert wilson_interval(10, 10).high == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="0 of 0"):
-        wilson_interval(0, 0)
 
 
 def test_the_expert_scores_everything_and_sees_every_gold_passage() -> None:

@@ -268,9 +268,78 @@ def test_an_interrupted_rollout_hands_over_what_was_finished(tiny_tokenizer: Any
 def test_sampling_seeds_differ_between_rollouts_and_repeat_between_runs(
     tiny_tokenizer: Any,
 ) -> None:
-    from maskgym.agents.rollout import _request_seed
+    from maskgym.agents.rollout import request_seed
 
     slots = [Slot(task=TASKS[0], index=i) for i in range(8)]
-    seeds = {_request_seed(1, slot, turn) for slot in slots for turn in range(3)}
+    seeds = {request_seed(1, slot, turn) for slot in slots for turn in range(3)}
     assert len(seeds) == 24
-    assert _request_seed(1, slots[0], 0) == _request_seed(1, Slot(task=TASKS[0], index=0), 0)
+    assert request_seed(1, slots[0], 0) == request_seed(1, Slot(task=TASKS[0], index=0), 0)
+
+
+def test_each_episode_is_handed_over_as_it_ends(tiny_tokenizer: Any) -> None:
+    ended: list[str] = []
+    script = ["<echo> a </echo>", "<answer> word1 </answer>", "<answer> word0 </answer>"]
+    slots = [Slot(task=TASKS[i], index=0) for i in range(2)]
+    played = rollout(
+        engine(script, tiny_tokenizer),
+        Chat(tiny_tokenizer),
+        pool(),
+        slots,
+        INLINE,
+        on_finished=lambda trajectory: ended.append(trajectory.task_id),
+    )
+    assert ended == ["t1", "t0"]  # in the order of their ends
+    assert [t.task_id for t in played] == ["t0", "t1"]  # in the order of the slots
+
+
+def test_an_episode_that_was_cut_short_is_not_handed_over(tiny_tokenizer: Any) -> None:
+    ended: list[str] = []
+    slow = engine(["<answer> word0 </answer>"] * 2, tiny_tokenizer, num_polls=(1, 50))
+    with pytest.raises(RolloutInterruptedError) as caught:
+        rollout(
+            slow,
+            Chat(tiny_tokenizer),
+            pool(),
+            [Slot(task=TASKS[i], index=0) for i in range(2)],
+            INLINE,
+            should_stop=lambda: bool(ended),
+            on_finished=lambda trajectory: ended.append(trajectory.task_id),
+        )
+    assert ended == [t.task_id for t in caught.value.trajectories] == ["t0"]
+
+
+@pytest.mark.parametrize("num_env_workers", [0, 2])
+def test_no_more_episodes_are_under_way_than_allowed(
+    tiny_tokenizer: Any, num_env_workers: int
+) -> None:
+    made: list[EchoEnv] = []
+
+    def make() -> EchoEnv:
+        made.append(EchoEnv(tasks=TASKS, config=EpisodeConfig(instructions="")))
+        return made[-1]
+
+    chat = Chat(tiny_tokenizer)
+
+    def script(prompt_ids: tuple[int, ...]) -> list[int]:
+        word = chat.tokenizer.decode(prompt_ids).split(" ?")[0].split()[-1]
+        return chat.action_ids(f"<answer> {word} </answer>")
+
+    config = RolloutConfig(num_env_workers=num_env_workers, max_tokens_per_turn=32, max_episodes=3)
+    slots = [Slot(task=task, index=0) for task in TASKS]
+    played = rollout(ScriptedEngine(script), chat, EnvPool(make), slots, config)
+    assert [t.task_id for t in played] == [task.task_id for task in TASKS]
+    assert len(made) == 3
+    with pytest.raises(ValueError, match="max_episodes is 0"):
+        RolloutConfig(max_episodes=0)
+
+
+def test_the_time_of_an_episode_that_waits_its_turn_has_not_begun(tiny_tokenizer: Any) -> None:
+    config = RolloutConfig(
+        num_env_workers=1, max_tokens_per_turn=32, deadline_s=0.6, max_episodes=1
+    )
+    script = ["<echo> a </echo>", "<answer> x </answer>"] * 4
+    slots = [Slot(task=TASKS[i], index=0) for i in range(4)]
+    played = rollout(
+        engine(script, tiny_tokenizer), Chat(tiny_tokenizer), pool(seconds=0.2), slots, config
+    )
+    assert [t.end_reason for t in played] == ["answered"] * 4  # though all four take 0.8 seconds

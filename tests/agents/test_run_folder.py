@@ -1,6 +1,8 @@
 """Run folders: nothing overwritten, nothing half written."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,8 @@ def test_a_run_without_checkpoint_says_so(tmp_path: Path) -> None:
 def test_the_saved_configuration_is_plain_json(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", TrainerConfig())
     json.loads((folder.path / "config.json").read_text())
+
+
+def test_a_run_folder_needs_no_torch() -> None:
+    program = "import sys, maskgym.agents.run_folder; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)

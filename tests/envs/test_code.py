@@ -29,7 +29,7 @@ def test_code_can_be_tried_before_it_is_answered() -> None:
         "<python>\ndef double(x):\n    return 2 * x\n\nprint(double(4))\n</python>"
     )
     assert observation["text"] == "<result>\n8\n</result>"
-    assert info["tool_details"] == (("status", "ok"), ("tier", "T0"))
+    assert info["tool_details"] == (("status", "ok"), ("tier", env.sandbox.tier))
     _, reward, terminated, _, _ = env.step("<answer>\ndef double(x):\n    return 2 * x\n</answer>")
     assert (reward, terminated) == (1.0, True)
     env.close()

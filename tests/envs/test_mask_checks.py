@@ -18,8 +18,10 @@ from maskgym.envs import (
     check_environment,
 )
 from maskgym.envs.contract import ContractError
-from maskgym.envs.mask_checks import mask_checks
+from maskgym.envs.mask_checks import equals_in_math, mask_checks
 from maskgym.envs.sandbox import SubprocessSandbox
+from maskgym.envs.verifiers import verify_math
+from maskgym.envs.verifiers.math import UndecidedError
 from maskgym.masking import ExpertTrace, Scaffold, TraceTurn, TurnKind, mask
 from maskgym.masking.checks import Checks
 from maskgym.retrieval import BM25Index, Passage
@@ -111,6 +113,36 @@ def test_a_value_is_equal_as_the_verifier_of_the_domain_has_it(
     task: Task, value: str, answer: str, expected: bool
 ) -> None:
     assert mask_checks(task).is_equal(value, answer) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"),
+    [
+        ("2.50", r"\frac{5}{2}"),
+        (r"50\%", "0.5"),
+        (r"\sqrt{8}", r"2\sqrt{2}"),
+        ("(x-1)(x+1)", "x^2-1"),
+        ("-2, 1", "1,-2"),
+        (r"5 \ge x", r"x \le 5"),
+        ("42 or 43", "42"),
+        ("123 * 456", "56088"),
+        ("x+2", "x+1"),
+    ],
+)
+def test_a_value_is_equal_exactly_where_the_verifier_pays_for_it(value: str, answer: str) -> None:
+    is_paid = verify_math(f"\\boxed{{{value}}}", [answer]).is_correct
+    assert mask_checks(MATH).is_equal(value, answer) is is_paid
+    assert mask_checks(MATH).is_equal(f"$\\boxed{{{value}}}$", answer) is is_paid
+
+
+def test_a_value_that_the_verifier_cannot_judge_counts_as_unverified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def undecided(*_: object, **__: object) -> bool:
+        raise UndecidedError("no process")
+
+    monkeypatch.setattr("maskgym.envs.mask_checks.is_equal", undecided)
+    assert Checks(equals=equals_in_math, timeout_s=None).is_equal("x", "y") is None
 
 
 def test_a_program_passes_as_the_tests_of_the_task_have_it(sandbox: SubprocessSandbox) -> None:

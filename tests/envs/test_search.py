@@ -16,6 +16,7 @@ from maskgym.envs import (
     Task,
     XMLProtocol,
     expert_actions,
+    retrieval_recall,
 )
 from maskgym.retrieval import BM25Index, Hit, Passage
 
@@ -115,6 +116,32 @@ def test_an_index_folder_is_opened(tmp_path: Path) -> None:
 def test_tasks_without_passages_need_a_retriever() -> None:
     with pytest.raises(ValueError, match="maskgym index"):
         SearchEnv(tasks=[FRANCE])
+
+
+def test_limits_of_hits_passages_and_observations_hold_together() -> None:
+    passages = [Passage(id=f"p{n}", title=f"T{n}", text="president " * 200) for n in range(9)]
+    env = SearchEnv(
+        tasks=[FRANCE],
+        retriever=BM25Index.build(passages),
+        search=SearchConfig(top_k=4, max_passage_chars=100, max_query_chars=9),
+        config=EpisodeConfig(max_observation_chars=300),
+    )
+    env.reset()
+    observation, *_, info = env.step("<search> president nothing else counts </search>")
+    assert len(info["passage_ids"]) == 4
+    body = observation["text"].removeprefix("<information>\n").removesuffix("\n</information>")
+    assert len(body) == 300 and body.endswith("characters in all]")
+    assert body.startswith("[1] T0: " + ("president " * 10).rstrip())
+
+
+def test_recall_of_gold_passages_grows_turn_by_turn() -> None:
+    turns = [["x", "a"], [], ["b", "a"], ["y"]]
+    assert retrieval_recall(["a", "b"], turns) == (0.5, 0.5, 1.0, 1.0)
+    assert retrieval_recall(["a", "b", "c"], turns)[-1] == pytest.approx(2 / 3)
+    assert retrieval_recall(["a"], []) == () and retrieval_recall(["z"], [[], ["a"]]) == (0.0, 0.0)
+    assert retrieval_recall(["a", "a"], [["a"]]) == (1.0,)
+    with pytest.raises(ValueError, match="no gold passages"):
+        retrieval_recall([], turns)
 
 
 # Reward integrity (environment-notes 5-B).

@@ -156,6 +156,38 @@ def test_both_kernels_answer_a_whole_index_alike(index: BM25Index, tmp_path: Pat
     assert found == plain.search(queries, 7)
 
 
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed (maskgym[fast])")
+def test_a_warm_index_has_nothing_left_to_compile(
+    index: BM25Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maskgym.retrieval import bm25_numba
+
+    index.save(tmp_path / "index")
+    cold, warm = (BM25Index.load(tmp_path / "index", kernel="numba") for _ in range(2))
+    warm.warm_up()
+
+    def compile_now() -> None:
+        raise AssertionError("a search compiles")
+
+    monkeypatch.setattr(bm25_numba, "_compiled", compile_now)
+    assert warm.search(WORDS, 5) == index.search(WORDS, 5)
+    with pytest.raises(AssertionError, match="a search compiles"):
+        cold.search(WORDS, 5)
+
+
+def test_any_index_that_is_open_can_be_warmed_up(index: BM25Index, tmp_path: Path) -> None:
+    index.warm_up()
+    nothing = BM25Index.build([Passage(id="1", text="")], folder=tmp_path / "index")
+    nothing.warm_up()
+    nothing.append([Passage(id="2", text="one more")])
+    nothing.delete(["2"])
+    nothing.warm_up()
+    assert nothing.search(["more"], 1) == [[]]
+    nothing.close()
+    with pytest.raises(ValueError, match="is closed"):
+        nothing.warm_up()
+
+
 def test_an_unknown_kernel_is_refused_and_a_missing_one_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maskgym.retrieval import BM25Index, Passage, load_index
-from maskgym.retrieval.index_folder import METADATA_FILE, locked
+from maskgym.retrieval.index_folder import METADATA_FILE, locked, read_index_metadata
 
 
 def save(folder: Path, text: str = "first version") -> None:
@@ -194,8 +194,12 @@ def test_what_a_killed_builder_left_is_no_index_and_goes_with_the_next_build(
         assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
         (partial,) = tmp_path.glob(f".{folder.name}.*.partial")
         assert any(partial.iterdir())
-        with pytest.raises(ValueError, match="is no index"):
+        with pytest.raises(
+            ValueError, match=rf"no index: it is of a build of {folder} that was kil"
+        ):
             load_index(partial)
+    with pytest.raises(FileNotFoundError, match=r"A build of it was killed.* build it again"):
+        load_index(tmp_path / "new")
     assert found(tmp_path / "index", "version") == 1
     save(tmp_path / "index", "third edition")
     save(tmp_path / "new")
@@ -229,6 +233,46 @@ def test_a_full_disk_while_building_leaves_the_old_index(
         BM25Index.build([Passage(id="1", text="second")], folder=tmp_path / "index")
     assert found(tmp_path / "index", "version") == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+WITH_LITTLE_ROOM = """
+import json, resource, sys
+from pathlib import Path
+from maskgym.retrieval import BM25Index, Passage
+passages = [Passage(id=f"new{n}", text=f"second edition {n} " + "of words " * 50) for n in range(2000)]
+there, new = (Path(sys.argv[1], name) for name in ("index", "new"))
+tasks = {
+    "build anew": lambda: BM25Index.build(passages, folder=new),
+    "build": lambda: BM25Index.build(passages, folder=there),
+    "save": lambda: BM25Index.build(passages).save(there),
+    "append": lambda: BM25Index.load(there).append(passages),
+}
+for room_bytes in (300, 20_000, 400_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, resource.RLIM_INFINITY))
+    for name, task in tasks.items():
+        try:
+            task()
+        except OSError as error:
+            print(f"{room_bytes} {name}: {error}")
+        BM25Index.load(there).search(["version"], 1)[0][0]
+"""
+
+
+def test_files_that_may_not_grow_are_told_and_the_old_index_stays(tmp_path: Path) -> None:
+    """The system's own limit: at the metadata, at the small arrays, at the texts."""
+    save(tmp_path / "index")
+    command = [sys.executable, "-P", "-c", WITH_LITTLE_ROOM, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = done.stdout.splitlines()
+    assert len(told) == 12
+    for line in told:
+        assert "File too large" in line or "requested and" in line
+        assert "Is there room on the disk" in line
+    assert (found(tmp_path / "index", "version"), found(tmp_path / "index", "edition")) == (1, 0)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+    known = {*read_index_metadata(tmp_path / "index").files, METADATA_FILE}
+    assert {entry.name for entry in (tmp_path / "index").iterdir()} == known
 
 
 def test_a_folder_being_changed_is_not_replaced_meanwhile(tmp_path: Path) -> None:

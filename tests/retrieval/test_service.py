@@ -1,3 +1,4 @@
+import asyncio
 import http.client
 import json
 import pickle
@@ -14,7 +15,9 @@ import pytest
 from maskgym.retrieval import BM25Index, Hit, Passage
 from maskgym.retrieval.service import RetrievalApp
 from maskgym.retrieval.service_config import ServiceConfig
-from maskgym.retrieval.service_wire import FINGERPRINT_HEADER
+from maskgym.retrieval.service_metrics import ServiceMetrics
+from maskgym.retrieval.service_queue import OverloadedError, SearchQueue
+from maskgym.retrieval.service_wire import FINGERPRINT_HEADER, SearchRequest
 
 Serve = Callable[..., str]
 
@@ -264,7 +267,7 @@ def test_an_application_travels_to_a_worker_before_it_runs(index: BM25Index) -> 
         ({"max_top_k": 0}, "max_top_k is 0"),
         ({"max_top_k": 2}, "default_top_k is 3, above max_top_k, 2"),
         ({"timeout_s": 0}, "timeout_s is 0"),
-        ({"cache_bytes": -1}, "are 0 or more"),
+        ({"cache_bytes": -1}, "cache_bytes is -1"),
         ({"token": " "}, "token is empty"),
         ({"token": "é"}, "plain ASCII"),
         ({"token": "a\nb"}, "plain ASCII"),
@@ -323,6 +326,77 @@ def test_who_would_wait_too_long_gets_503_before_the_queue_is_full(serve: Serve)
     assert time.monotonic() - start < 2
     assert set(statuses) == {200, 503}
     assert 3 <= statuses.count(200) <= 30
+
+
+def test_the_wait_is_foretold_by_how_fast_the_queue_moves_and_not_by_searches_alone() -> None:
+    """A loop that is busy with other things searches but now and then."""
+
+    async def outcomes() -> list[bool]:
+        sleepy = Sleepy()
+        sleepy.takes_s = 0.001
+        config = ServiceConfig(max_wait_s=3.0, cache_bytes=0)
+        queue = SearchQueue(sleepy, config, ServiceMetrics())
+        await queue.warm_up()
+
+        async def is_taken(query: str) -> bool:
+            request = SearchRequest(queries=(query,), top_k=1, has_scores=False)
+            try:
+                await queue.answer(request)
+            except OverloadedError:
+                return False
+            return True
+
+        async def busy() -> None:
+            while True:
+                time.sleep(0.05)
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(busy())
+        first = await asyncio.gather(*(is_taken(f"first {n}") for n in range(200)))
+        second = [asyncio.create_task(is_taken(f"second {n}")) for n in range(1500)]
+        await asyncio.sleep(0)
+        refused = [task.result() for task in second if task.done()]
+        other.cancel()
+        queue.close()
+        for task in second:
+            task.cancel()
+        return [all(first), len(refused) > 500, any(refused)]
+
+    # At 1 ms a search all would have a place; at the 7 ms that they take the last thousand has none.
+    assert asyncio.run(outcomes()) == [True, True, False]
+
+
+def test_a_slow_index_refuses_nobody_while_few_wait(serve: Serve) -> None:
+    """Batches of very different sizes and times: the pace of one of them says nothing."""
+
+    class Uneven(Sleepy):
+        num_calls = 0
+
+        def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+            self.num_calls += 1
+            time.sleep(0.4 if self.num_calls % 3 == 0 else 0.02)
+            return [[] for _ in queries]
+
+    url = serve(Uneven())
+    with ThreadPoolExecutor(32) as threads:
+        asked = [threads.submit(ask, url, {"query": str(n)}) for n in range(320)]
+        assert {answer.result(60)[0] for answer in asked} == {200}
+
+
+def test_what_a_query_costs_in_a_batch_is_soon_known(serve: Serve) -> None:
+    class Model(Sleepy):
+        def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+            time.sleep(0.1)  # for however many
+            return [[] for _ in queries]
+
+    url = serve(Model())
+    for n in range(5):
+        assert ask(url, {"query": f"alone {n}"})[0] == 200
+    with ThreadPoolExecutor(60) as threads:
+        for wave in range(3):
+            asked = [threads.submit(ask, url, {"query": f"{wave} {n}"}) for n in range(60)]
+            statuses = [answer.result(60)[0] for answer in asked]
+            assert wave == 0 or set(statuses) == {200}  # 0.1 s each would be 3 s for the last
 
 
 def test_an_index_that_can_warm_up_does_so_before_it_is_ready(serve: Serve) -> None:

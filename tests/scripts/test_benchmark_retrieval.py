@@ -1,8 +1,13 @@
 """The retrieval benchmark: its measures are right, and every table is made from little data."""
 
+import asyncio
 import gzip
 import json
 import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,12 @@ from maskgym.scripts.benchmarks import retrieval
 from maskgym.scripts.benchmarks.retrieval_anserini import why_missing
 from maskgym.scripts.benchmarks.retrieval_corpus import SyntheticConfig, make_corpus
 from maskgym.scripts.benchmarks.retrieval_env import measure_env
+from maskgym.scripts.benchmarks.retrieval_load import (
+    LoadPlan,
+    LoadResult,
+    generate,
+    percentile_ms,
+)
 from maskgym.scripts.benchmarks.retrieval_parity import (
     MEASURES,
     load_cacm,
@@ -18,7 +29,9 @@ from maskgym.scripts.benchmarks.retrieval_parity import (
     measure_parity,
     same,
 )
+from maskgym.scripts.benchmarks.retrieval_servers import body_of
 from maskgym.scripts.benchmarks.retrieval_service import measure_service
+from maskgym.scripts.benchmarks.retrieval_soak import measure_soak
 from maskgym.scripts.benchmarks.retrieval_speed import measure_speed, same_order
 
 needs_lucene = pytest.mark.skipif(
@@ -107,7 +120,7 @@ def test_parity_stands_beside_lucene_and_the_published_run(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_every_engine_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("numba", reason="the compiled kernel needs pip install 'maskgym[fast]'")
-    building, searching = measure_speed(tmp_path, 300, num_queries=40)
+    building, searching = measure_speed(tmp_path, 300, num_queries=40, num_rounds=2)
     assert [row[0] for row in building.rows] == ["ours", "Lucene (Anserini)"]
     assert [row[0] for row in searching.rows] == [
         "ours, numba",
@@ -124,11 +137,97 @@ def test_every_engine_is_measured_in_a_process_of_its_own(tmp_path: Path) -> Non
 def test_both_services_answer_under_load(tmp_path: Path) -> None:
     for module in ("uvicorn", "fastapi"):
         pytest.importorskip(module, reason=f"a service of the benchmark needs {module}")
-    [table] = measure_service(tmp_path, 300, num_queries=40, seconds=0.5)
-    assert [row[0] for row in table.rows] == ["ours"] * 2 + ["FastAPI + Lucene"] * 2
-    for row in table.rows:
-        assert isinstance(row[2], float) and row[2] > 10 and row[5] == 0
-    assert sum("the rival's queries/s." in note for note in table.notes) == 2
+    closed, timed = measure_service(tmp_path, 300, num_queries=40, seconds=0.5, num_rounds=2)
+    assert [row[0] for row in closed.rows] == ["ours"] * 2 + ["FastAPI + Lucene"] * 2
+    for row in closed.rows:
+        assert isinstance(row[2], int) and row[2] > 10 and row[6] == 0
+    assert sum("x the rival's queries/s" in note for note in closed.notes) == 2
+    assert [row[0] for row in timed.rows] == ["half load", "twice the capacity"]
+    assert all(row[9:11] == (0, 0) for row in timed.rows)  # neither failed nor hung
+
+
+@pytest.mark.slow
+def test_a_soak_counts_answers_and_compares_hits(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="needs pip install 'maskgym[serve]'")
+    [table] = measure_soak(tmp_path, 300, num_queries=40, minutes=0.02)
+    [row] = table.rows
+    assert row[1] == row[2] and isinstance(row[1], int) and row[1] > 10
+    assert row[3:6] == (0, 0, 0)
+
+
+class Answers:
+    """A server that answers every request in turn as it is told: a status, None to hang up."""
+
+    def __init__(self, statuses: Sequence[int | None], delay_s: float = 0.0) -> None:
+        self.statuses, self.delay_s, self.num = list(statuses), delay_s, 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.split(b"Content-Length: ")[1].split()[0]))
+                status = self.statuses[self.num % len(self.statuses)]
+                self.num += 1
+                await asyncio.sleep(self.delay_s)
+                if status is None:
+                    break
+                reply = f"HTTP/1.1 {status} Said\r\ncontent-length: 2\r\n\r\n[]"
+                writer.write(reply.encode())
+        writer.close()
+
+
+@contextmanager
+def answering(answers: Answers) -> Iterator[int]:
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(answers.serve, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        server.close()
+        loop.close()
+
+
+def load(answers: Answers, plan: LoadPlan) -> LoadResult:
+    with answering(answers) as port:
+        return asyncio.run(generate(port, [body_of([f"q{n}"]) for n in range(10)], plan))
+
+
+def test_load_in_a_closed_loop_counts_each_status() -> None:
+    answers = Answers([200, 503, 200, 500], delay_s=0.01)
+    found = load(answers, LoadPlan(seconds=0.5, num_connections=1))
+    assert found.num_sent > 8
+    assert found.num_answered == pytest.approx(found.num_sent / 2, abs=1)
+    assert found.num_refused == pytest.approx(found.num_sent / 4, abs=1)
+    assert found.num_failed == pytest.approx(found.num_sent / 4, abs=1)
+    assert found.num_hung == 0
+    assert 10 <= found.p50_ms <= found.p99_ms <= found.max_ms
+
+
+def test_load_on_a_timetable_counts_the_wait_for_a_free_connection() -> None:
+    plan = LoadPlan(seconds=0.5, num_connections=1, max_connections=1, rate=40)
+    found = load(Answers([200], delay_s=0.05), plan)
+    many = load(Answers([200], delay_s=0.05), replace(plan, max_connections=50))
+    assert found.num_sent == found.num_answered == many.num_answered == 20
+    assert found.num_connections == 1 and many.num_connections > 1
+    assert found.max_ms > 400  # the last was due at 475 ms, and 19 of 50 ms were before it
+
+
+def test_load_tells_lost_connections_and_requests_that_hang() -> None:
+    lost = load(Answers([200, None]), LoadPlan(seconds=0.3, num_connections=1))
+    assert (lost.num_answered, lost.num_failed, lost.num_hung) == (1, 1, 0)
+    plan = LoadPlan(seconds=0.1, num_connections=2, timeout_s=0.3)
+    hung = load(Answers([200], delay_s=60), plan)
+    assert (hung.num_answered, hung.num_failed, hung.num_hung) == (0, 0, 2)
+
+
+def test_percentiles_are_values_that_were_seen() -> None:
+    values_s = [n / 1000 for n in range(1, 101)]
+    assert [round(percentile_ms(values_s, share)) for share in (0.5, 0.99, 1)] == [51, 100, 100]
+    assert percentile_ms([], 0.5) == 0
 
 
 def test_the_environment_is_measured_with_passages_in_its_observations() -> None:
@@ -149,10 +248,14 @@ def test_the_command_writes_its_tables(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--only", "sped"], "--only 'sped' is no part; there are: parity, speed, service, env"),
+        (
+            ["--only", "sped"],
+            "--only 'sped' is no part; there are: parity, speed, service, soak, env",
+        ),
         (["--passages", "1,x"], "write sizes like"),
         (["--passages", "0"], "write sizes like"),
-        (["--seconds", "0"], "use more than 0"),
+        (["--seconds", "0"], "--seconds is 0.0; use more than 0"),
+        (["--rounds", "0"], "--rounds is 0; use more than 0"),
         (["--out", "tables.csv"], "neither .md nor .json"),
     ],
 )

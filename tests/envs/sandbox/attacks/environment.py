@@ -1,0 +1,5 @@
+"""Looks for a secret in its own environment."""
+
+import os
+
+print(dict(os.environ))

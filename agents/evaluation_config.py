@@ -12,6 +12,7 @@ from ..envs.benchmarks import load_benchmarks
 from ..envs.shared_retrievers import lease_retriever
 from ..retrieval import RetrieverError
 from .play_config import PlayConfig, env_domain, make_env, task_source
+from .policies import POLICIES
 from .rollout import RolloutConfig
 from .run_folder import RunFolder, plain_values
 
@@ -207,13 +208,17 @@ def _flat(values: Any, place: str = "") -> dict[str, Any]:
 
 
 def _check_env(config: EvaluationConfig, suite: Suite) -> None:
+    """Raises ValueError if the environment cannot be made, or the scripted policy cannot play in it."""
     try:
-        make_env(config, suite.source, index=config.index).close()
+        env = make_env(config, suite.source, index=config.index)
     except TypeError as error:  # Gymnasium puts all tasks into the message
         reason = str(error).partition(" was raised from")[0]
         raise ValueError(
             f"{config.env_id} cannot be made with these settings ({reason}). See --index, --set."
         ) from None
+    with closing(env):
+        for task in suite.tasks if config.policy else ():
+            POLICIES[config.policy]().begin(env, task)
 
 
 def _suite_name(spec: str) -> str:

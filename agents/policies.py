@@ -14,7 +14,11 @@ class Policy(Protocol):
     """Plays an episode in text."""
 
     def begin(self, env: TextEnv, task: Task) -> None:
-        """Called after reset, before the first turn."""
+        """Called before the first turn.
+
+        Raises:
+            ValueError: If the policy cannot play this task in this environment.
+        """
 
     def act(self, observation: str) -> str:
         """The next action."""

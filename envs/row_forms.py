@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 from collections.abc import Mapping
@@ -119,7 +120,10 @@ def _mbpp(row: Mapping[str, Any], domain: Domain, mapping: ColumnMapping) -> Tas
     # does.
     text = read_text(require(row, mapping.question, "question"), "question")
     first = statements[0] if statements else ""
-    called = re.search(r"assert\s*\(?\s*(?:not\s+)?(\w+)\s*\(", first)
+    called = re.findall(r"(\w+)\s*\(", first.removeprefix("assert"))
+    own = [
+        name for name in called if not hasattr(builtins, name)
+    ]  # `assert int(lobb_num(5, 3)) == 35`
     tests = tuple(
         CodeTest(kind=TestKind.ASSERT, source=f"{setup}\n{statement}\n".lstrip())
         for statement in statements
@@ -131,7 +135,7 @@ def _mbpp(row: Mapping[str, Any], domain: Domain, mapping: ColumnMapping) -> Tas
         tests=tests,
         public_tests=tests[:1],
         expert_trace=_fenced(read_text(code, "trace").replace("\r\n", "\n")) if code else None,
-        entry_point=called[1] if called else "",
+        entry_point=next(iter([*own, *called]), ""),
     )
 
 

@@ -21,11 +21,11 @@ from .service_wire import SearchRequest, encode_hits
 
 _Key: TypeAlias = tuple[str, int, bool]
 
-_SLICE_S = 0.002
+_SLICE_S, _LONGEST_SLICE_S = 0.002, 0.25
 _INLINE_BATCH = 8
 _ENTRY_BYTES = 300  # of a kept answer, beside its text
 _MEMORY = 0.05  # weight of the last search in the running mean
-_PACE_S, _PACE_QUERIES = 0.05, 128  # for how long the queue's pace is measured at a time, at least
+_PACE_S, _PACE_QUERIES = 0.5, 128  # for how long the queue's pace is measured at a time, at least
 _PACE_MEMORY = 0.3
 _WARM_UP = (
     "who won the first nobel prize in physics",
@@ -83,6 +83,7 @@ class SearchQueue:
         self._pending: deque[_Search] = deque()
         self._num_running = 0
         self._is_draining = False
+        self._drained = 0.0
         self._is_inline = False
         self._cost_s = 0.0
         self._pace_s = 0.0
@@ -157,6 +158,7 @@ class SearchQueue:
         if self._is_inline:
             if self._pending and not self._is_draining:
                 self._is_draining = True
+                self._drained = time.perf_counter()
                 self._loop.call_soon(self._drain)
             return
         while self._pending and self._num_running < self._config.num_threads:
@@ -167,7 +169,9 @@ class SearchQueue:
                 self._threads.submit(self._search_and_report, batch)
 
     def _drain(self) -> None:
-        end = time.perf_counter() + _SLICE_S
+        # As long as all else has taken since: thousands of requests to read must not stop the searches.
+        start = time.perf_counter()
+        end = start + min(max(start - self._drained, _SLICE_S), _LONGEST_SLICE_S)
         while self._pending and self._is_inline:
             batch = self._take(_INLINE_BATCH)
             if batch:
@@ -175,6 +179,7 @@ class SearchQueue:
             if time.perf_counter() > end:
                 break
         if self._pending and self._is_inline:
+            self._drained = time.perf_counter()
             self._loop.call_soon(self._drain)
             return
         self._is_draining = False

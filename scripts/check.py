@@ -12,6 +12,7 @@ import gymnasium
 from maskgym.envs import ENV_IDS, ContractError, LocalSandbox, check_environment, find_env_id
 from maskgym.envs.reward_integrity import TrickOutcome, play_tricks
 from maskgym.envs.sandbox import SandboxTierError
+from maskgym.envs.sandbox.tiers import detect
 
 from .console import format_table
 
@@ -83,6 +84,8 @@ def _show_sandbox() -> int:
         rows = list(sandbox.report().items())
         result = sandbox.run("print(1 + 1)")
     print(format_table(("protection", "provided by"), [*rows, ("trial run", result.status.value)]))
+    for tier, why in detect().missing.items():
+        print(f"no {tier}: {why}")
     try:
         LocalSandbox().close()
     except SandboxTierError as error:

@@ -36,6 +36,10 @@ class CandidateProcess(Protocol):
         """Ends the process at once."""
         ...
 
+    def grant(self, wall_s: float) -> float:
+        """Seconds to add to a limit that has passed; 0.0 if it is to be kept."""
+        ...
+
     def ending(self) -> ExecStatus:
         """How the process ended, called once its channel has closed."""
         ...
@@ -117,7 +121,7 @@ class ChannelCandidate:
     def _exchange(self, request: bytes, wall_s: float) -> CallResult:
         """Sends a request and reads its reply; both within the deadline."""
         try:
-            reply = self._reply(memoryview(request), time.monotonic() + wall_s)
+            reply = self._reply(memoryview(request), wall_s)
             return self._result(codec.decode(reply, max_bytes=_MAX_REPLY_BYTES))
         except _Ended as ended:
             self._end()
@@ -126,8 +130,9 @@ class ChannelCandidate:
             self._end()
             return CallResult(status=ExecStatus.ERROR, error=f"unreadable result: {error}")
 
-    def _reply(self, request: memoryview, deadline_s: float) -> bytes:
+    def _reply(self, request: memoryview, wall_s: float) -> bytes:
         """One whole message, after sending `request`."""
+        deadline_s = time.monotonic() + wall_s
         poll = select.poll()
         wanted = select.POLLIN | (select.POLLOUT if request else 0)
         poll.register(self._channel, wanted)
@@ -142,6 +147,9 @@ class ChannelCandidate:
                     return message
             left_s = deadline_s - time.monotonic()
             if left_s <= 0 or not poll.poll(left_s * 1000):
+                if (extra_s := self._process.grant(wall_s)) > 0:
+                    deadline_s += extra_s
+                    continue
                 raise _Ended(ExecStatus.TIMEOUT, "out of time")
             try:
                 if request:

@@ -13,7 +13,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from .inside.fork_server import ENDING
+from .inside.fork_server import ENDING, WAITED
 from .inside.frames import LENGTH
 from .output import Output
 
@@ -64,6 +64,7 @@ class Child:
         """What the sandbox itself failed at."""
         self._leash = leash
         self._num_acknowledged = 0
+        self._waited_s: float | None = None
         self._unsent = bytearray()
         self._received = bytearray()
         self._is_channel_open = channel is not None
@@ -103,6 +104,17 @@ class Child:
             if not self.poll(deadline - time.monotonic()) and time.monotonic() >= deadline:
                 return False
         return self._num_acknowledged >= wanted
+
+    def waited_s(self, timeout_s: float = 1.0) -> float:
+        """Seconds that it has waited for a processor so far; 0.0 if the fork server does not say."""
+        self._waited_s = None
+        with contextlib.suppress(OSError):
+            self._leash.send(b"W")
+        deadline = time.monotonic() + timeout_s
+        while self._waited_s is None and not self.has_ended:
+            if not self.poll(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                break
+        return self._waited_s or 0.0
 
     def poll(self, timeout_s: float) -> bool:
         """Waits for news and takes in all of it; False if there were none in time."""
@@ -213,6 +225,8 @@ class Child:
                 self.started_at = time.monotonic()
             elif kind == b"I":
                 self._num_acknowledged += 1
+            elif kind == b"W":
+                self._waited_s = WAITED.unpack(rest)[0]
             elif kind == b"X":
                 self.failure = rest.decode("utf-8", "replace")
             else:

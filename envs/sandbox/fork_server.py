@@ -17,7 +17,6 @@ import os
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from .child import Child
-from .inside.jail import JailConfig
+from .inside.jail import JailConfig, library_folders
 from .inside.rlimits import ProcessLimits
 from .inside.workdir import clear, remove
 from .protocol import SandboxLimits
@@ -50,6 +49,8 @@ _MAX_START_S = 120.0  # a loaded machine is slow to import SymPy
 _MAX_SEND_S = 60.0
 _MAX_CLEAR_S = 0.2
 _MAX_DYING_S = 2.0
+_PREFIX = "maskgym-sandbox-"
+_LEFTOVER_AGE_S = 3600.0
 _LONG_LIVED = 100
 """How many times the CPU seconds of one run a session, or a candidate, may use in its life."""
 
@@ -89,7 +90,8 @@ class ForkServer:
             with theirs, tempfile.TemporaryFile() as said:
                 self._null = os.open(os.devnull, os.O_RDONLY)
                 undo.callback(os.close, self._null)
-                self.folder = tempfile.mkdtemp(prefix="maskgym-sandbox-")
+                _remove_leftovers()
+                self.folder = tempfile.mkdtemp(prefix=_PREFIX)
                 """Holds the working directories; the server removes it when it ends."""
                 undo.callback(remove, self.folder)
                 self._process = self._start(theirs, said)
@@ -137,10 +139,11 @@ class ForkServer:
         Raises:
             ForkServerLostError: If something has removed the folder of them all.
         """
-        try:
-            return self._clean_folders.pop()
-        except IndexError:
-            folder = f"{self.folder}/{next(self._numbers)}"
+        with contextlib.suppress(IndexError):
+            while not os.path.isdir(folder := self._clean_folders.pop()):
+                pass
+            return folder
+        folder = f"{self.folder}/{next(self._numbers)}"
         try:
             os.mkdir(folder, 0o700)
         except FileNotFoundError as error:  # a cleaner of /tmp, say
@@ -236,7 +239,7 @@ class ForkServer:
         os.close(self._null)
 
     def _wall_command(self) -> list[str]:
-        readable = (*self.config.jail.readable, *_library_folders(), _OWN_FOLDER)
+        readable = (*self.config.jail.readable, *library_folders(), _OWN_FOLDER)
         command = wall_command(self.config.wall, writable=self.folder, readable=readable)
         if command is None:
             raise OSError(f"{self.config.wall} is not installed")
@@ -247,15 +250,15 @@ class ForkServer:
             "own_folder": _OWN_FOLDER,
             "folder": self.folder,
             "warm_up": self.config.warm_up,
-            "library_folders": _library_folders(),
+            "library_folders": library_folders(),
             "jail": asdict(self.config.jail),
         }
         self._control.settimeout(_MAX_START_S)
         try:
             self._control.send(json.dumps(config).encode())
             answer = self._control.recv(1 << 13)
-        except OSError as error:
-            answer = b"X" + str(error).encode()
+        except OSError:  # it has ended; what it said before says why
+            answer = b"X"
         self._control.settimeout(_MAX_SEND_S)
         return answer
 
@@ -297,6 +300,19 @@ def _process_limits(limits: SandboxLimits, mode: Mode, config: ServerConfig) -> 
     )
 
 
+def _remove_leftovers() -> None:
+    """Removes old empty folders: behind a wall, a server whose host was killed leaves its own.
+
+    One that is still used, and has been empty for as long, is missed at its next run and replaced.
+    """
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # another user's, not empty, or gone
+                is_ours = entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)
+                if is_ours and time.time() - entry.stat().st_mtime > _LEFTOVER_AGE_S:
+                    os.rmdir(entry.path)
+
+
 def _memory_file(content: str | bytes, stack: ExitStack) -> int:
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     fd = os.memfd_create("maskgym")
@@ -306,11 +322,6 @@ def _memory_file(content: str | bytes, stack: ExitStack) -> int:
         rest = rest[os.write(fd, rest) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _library_folders() -> list[str]:
-    paths = sysconfig.get_paths()
-    return list(dict.fromkeys((paths["purelib"], paths["platlib"])))
 
 
 def _environment() -> dict[str, str]:

@@ -18,6 +18,8 @@ from .inside.workdir import size_on_disk
 from .protocol import ExecResult, ExecStatus, SandboxLimits
 
 _MAX_START_S = 60.0  # a loaded machine is slow to fork; that is not the program's time
+_MAX_STRETCH = 8.0  # times its limit that a program gets at most where others have the processors
+_LEAST_STRETCH = 0.02  # of the limit; to wait for less would be to ask for ever
 _GRACE_S = 5.0  # from a kill to the word that the process has ended
 _BY_EXIT_CODE = {
     0: ExecStatus.OK,
@@ -47,6 +49,7 @@ class JailedProcess:
         self._cpu_s = cpu_s
         self._on_close = on_close
         self._is_recalled = False
+        self._granted_s = 0.0
         self._owner = os.getpid()
         self._closing = threading.Lock()
         self._is_closed = False
@@ -112,14 +115,30 @@ class JailedProcess:
             deadline = (child.started_at or 0.0) + wall_s
             while not child.has_ended and not child.is_output_over:
                 remaining = deadline - time.monotonic()
-                if remaining <= 0:
+                if remaining > 0:
+                    child.poll(remaining)
+                elif (extra_s := self.grant(wall_s)) > 0:
+                    deadline += extra_s
+                else:
                     self.stop(ExecStatus.TIMEOUT)
                     break
-                child.poll(remaining)
             if child.is_output_over:
                 self.stop(ExecStatus.OUTPUT_LIMIT)
         child.wait(_GRACE_S)
         child.drain()
+
+    def grant(self, wall_s: float) -> float:
+        """Seconds to add to a limit of `wall_s` that has passed, since others had the processors.
+
+        A right answer is not too slow because the machine is busy. What was granted once is not
+        granted again; on a machine that is not busy it is 0.0.
+        """
+        waited_s = min(self.child.waited_s(), (_MAX_STRETCH - 1) * wall_s)
+        extra_s = waited_s - self._granted_s
+        if extra_s < _LEAST_STRETCH * wall_s:
+            return 0.0
+        self._granted_s = waited_s
+        return extra_s
 
     def status(self) -> ExecStatus:
         """How it ended, once it has."""

@@ -83,7 +83,13 @@ class LocalSession:
         stopped_as = None
         try:
             cell = code.encode("utf-8", "surrogatepass")
-            letter = child.exchange(cell, begun + wall_s)
+            deadline = begun + wall_s
+            letter = child.exchange(cell, deadline)
+            while letter is None and not child.is_output_over:
+                if not (extra_s := self._process.grant(wall_s)):
+                    break
+                deadline += extra_s
+                letter = child.await_message(deadline)
             if letter is None:
                 stopped_as = ExecStatus.OUTPUT_LIMIT if child.is_output_over else ExecStatus.TIMEOUT
                 letter = self._interrupt()

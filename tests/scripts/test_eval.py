@@ -206,8 +206,11 @@ def test_an_environment_that_cannot_be_made_leaves_no_run_behind(
 ) -> None:
     questions(tmp_path / "rays.jsonl", 2)
     words = "--tasks rays.jsonl --policy search-first --out run"
+    assert maskgym("--tasks rays.jsonl --policy expert --env math --out run") == 2
+    assert "'q0' has no expert trace to play" in capsys.readouterr().err
     for more, said in (
         ((), "pass retriever="),
+        (("--env", "math"), "needs an environment with the search tool"),
         (("--index", "nowhere"), "No index folder"),
         (("--index", str(tmp_path)), "is no index"),
         (

@@ -5,7 +5,8 @@ only forks, signals and reaps. It never reads a program: the code waits in a mem
 the child opens, so that no program can find another one's text in the memory it was forked with.
 
 Each child has a *leash*, a socket between this server and whoever asked for the child. Words from
-the host: `K` kill, `I` interrupt (answered `I` once the signal is pending); its end of file kills.
+the host: `K` kill, `I` interrupt (answered `I` once the signal is pending), `W` (answered `W...`: how
+long the program has waited for a processor); its end of file kills.
 Words to the host: `S` the program begins, `X...` the jail could not be made, `E...` the program
 ended. The child gives its copy of the leash away before the program begins, so no program can
 forge one.
@@ -33,6 +34,8 @@ from .unlinked import unlinked_bytes
 
 ENDING = struct.Struct("=iddqc")
 """Wait status, user and system CPU seconds, largest resident size in KiB, which limit was passed."""
+WAITED = struct.Struct("=d")
+"""Seconds that a program was ready to run and another one had the processor."""
 NOTHING, DISK, THREADS = b"-", b"d", b"t"
 """Limits that the kernel does not keep for us, so that this server watches them."""
 CHANNEL = 3
@@ -217,6 +220,9 @@ class ForkServer:
             signal.pidfd_send_signal(child.pid_fd, signal.SIGINT)
             _tell(child.leash, b"I")
             return
+        if word == b"W":
+            _tell(child.leash, b"W" + WAITED.pack(_waited_s(child.pid)))
+            return
         signal.pidfd_send_signal(child.pid_fd, signal.SIGKILL)
         if not word:
             self._poll.unregister(child.leash)
@@ -269,6 +275,16 @@ def _num_threads(pid: int) -> int:
             return int(file.read(1024).rpartition(b")")[2].split()[17])
     except OSError:  # it was reaped
         return 0
+
+
+def _waited_s(pid: int) -> float:
+    """The longest that a thread of a process has waited; 0.0 where the kernel does not count it."""
+    longest_ns = 0
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat", "rb", buffering=0) as file:
+                longest_ns = max(longest_ns, int(file.read(256).split()[1]))
+    return longest_ns / 1e9
 
 
 def _kill_group(pid: int) -> None:

@@ -8,10 +8,11 @@ import select
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from maskgym.envs.sandbox import SandboxLimits
+from maskgym.envs.sandbox import LocalSandbox, SandboxLimits
 from maskgym.envs.sandbox.child import MAX_MESSAGE_BYTES, Child, ChildGoneError
 from maskgym.envs.sandbox.fork_server import (
     ForkServer,
@@ -19,6 +20,7 @@ from maskgym.envs.sandbox.fork_server import (
     ServerConfig,
     shared_server,
 )
+from maskgym.envs.sandbox.inside import workdir
 from maskgym.envs.sandbox.inside.jail import JailConfig, default_readable
 
 LIMITS = SandboxLimits(max_output_bytes=1000)
@@ -108,6 +110,29 @@ def test_a_server_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPat
     after = os.listdir("/proc/self/fd"), glob.glob(f"{tempfile.gettempdir()}/maskgym-sandbox-*")
     assert len(after[0]) == len(before[0])
     assert set(after[1]) <= set(before[1])
+
+
+def test_old_empty_folders_of_others_are_removed_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("maskgym-sandbox-old", "maskgym-sandbox-full", "maskgym-sandbox-new", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "maskgym-sandbox-full" / "file").touch()
+    for name in ("maskgym-sandbox-old", "maskgym-sandbox-full", "other"):
+        os.utime(tmp_path / name, (0, 0))
+    ForkServer(CONFIG).close()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["maskgym-sandbox-full", "maskgym-sandbox-new", "other"]
+
+
+def test_a_folder_that_was_removed_costs_a_new_server_and_no_run() -> None:
+    sandbox = LocalSandbox("T0", at_most="T2")
+    assert sandbox.run("print(1)").stdout == "1\n"
+    server = sandbox.server()
+    workdir.remove(server.folder)
+    assert sandbox.run("print(1)").stdout == "1\n"
+    assert sandbox.server() is not server
 
 
 def test_the_child_dies_with_the_hosts_end_of_its_leash(server: ForkServer) -> None:

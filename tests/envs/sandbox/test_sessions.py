@@ -166,6 +166,7 @@ def test_an_interrupt_of_the_host_ends_the_session_and_leaves_nothing(
     sandbox: LocalSandbox,
 ) -> None:
     sandbox.session().close()
+    sandbox.run("pass")  # so that every server has been started
     before = len(os.listdir("/proc/self/fd"))
     session = sandbox.session()
     for work in (session.run_cell, sandbox.run):

@@ -39,8 +39,14 @@ def config_from_dict(kind: type[C], values: Mapping[str, Any], *, place: str = "
 
 
 def _value(hint: Any, value: Any, *, place: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return config_from_dict(hint, value, place=place)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return config_from_dict(hint, value, place=place)
+        if not isinstance(value, hint):
+            raise ValueError(
+                f"The setting {place[:-1]!r} is {value!r}; it has settings of its own, such as "
+                f"{place}{dataclasses.fields(hint)[0].name}."
+            )
     if typing.get_origin(hint) in (typing.Union, types.UnionType) and value is not None:
         options = [o for o in typing.get_args(hint) if o is not type(None)]
         return _value(options[0], value, place=place) if len(options) == 1 else value

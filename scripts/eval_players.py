@@ -1,8 +1,10 @@
 """In: the configuration of an evaluation. Out: who plays its questions, opened once and closed at the end."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from typing import Any
 
 from maskgym.agents.evaluation_config import EvaluationConfig
 from maskgym.agents.play_config import make_engine, make_env, with_stop_strings
@@ -108,8 +110,10 @@ def _endpoint_player(
     from maskgym.agents.endpoint import Endpoint, EndpointConfig, EndpointError, play_endpoint
     from maskgym.agents.env_pool import EnvPool
 
-    endpoint = Endpoint(config_from_dict(EndpointConfig, config.endpoint))
+    values = {"system": config.chat.system, **config.endpoint}
+    endpoint = Endpoint(config_from_dict(EndpointConfig, values))
     stack.callback(endpoint.close)
+    stack.callback(_warn_of_refused_fields, endpoint)
 
     def play_all(source: TaskSource, tasks: Sequence[Task], on_finished: OnFinished) -> None:
         with closing(EnvPool(lambda: make_env(config, source, index=config.index))) as envs:
@@ -133,6 +137,14 @@ def _endpoint_player(
                 raise ValueError(str(error)) from None
 
     return play_all
+
+
+def _warn_of_refused_fields(endpoint: Any) -> None:
+    if refused := endpoint.refused_fields:
+        print(
+            f"The server refused {', '.join(refused)}, so the requests went without.",
+            file=sys.stderr,
+        )
 
 
 def _rollout_config(config: EvaluationConfig, source: TaskSource) -> RolloutConfig:

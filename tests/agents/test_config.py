@@ -21,3 +21,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name() -> None:
 def test_a_bad_value_is_refused_by_the_configuration_itself() -> None:
     with pytest.raises(ValueError, match="num_steps is 0"):
         config_from_dict(TrainerConfig, {"num_steps": 0})
+
+
+def test_a_value_in_the_place_of_settings_is_refused() -> None:
+    with pytest.raises(ValueError, match="'rollout' is 3; it has settings of its own, such as"):
+        config_from_dict(TrainerConfig, {"rollout": 3})

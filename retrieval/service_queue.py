@@ -266,7 +266,9 @@ class SearchQueue:
         self._num_done += num_done
         now = self._loop.time()
         took_s = now - self._pace_since
-        if self._pending and took_s >= _PACE_S and self._num_done >= _PACE_QUERIES:
+        if not self._pending:  # it has run dry: were any refused, then too many
+            self._pace_s /= 2
+        elif took_s >= _PACE_S and self._num_done >= _PACE_QUERIES:
             pace_s = took_s / self._num_done
             self._pace_s += (_PACE_MEMORY if self._pace_s else 1) * (pace_s - self._pace_s)
             self._pace_since, self._num_done = now, 0

@@ -334,7 +334,7 @@ def test_the_wait_is_foretold_by_how_fast_the_queue_moves_and_not_by_searches_al
     async def outcomes() -> list[bool]:
         sleepy = Sleepy()
         sleepy.takes_s = 0.001
-        config = ServiceConfig(max_wait_s=3.0, cache_bytes=0)
+        config = ServiceConfig(max_wait_s=4.0, cache_bytes=0)
         queue = SearchQueue(sleepy, config, ServiceMetrics())
         await queue.warm_up()
 
@@ -353,7 +353,7 @@ def test_the_wait_is_foretold_by_how_fast_the_queue_moves_and_not_by_searches_al
 
         other = asyncio.create_task(busy())
         first = await asyncio.gather(*(is_taken(f"first {n}") for n in range(600)))
-        second = [asyncio.create_task(is_taken(f"second {n}")) for n in range(1500)]
+        second = [asyncio.create_task(is_taken(f"second {n}")) for n in range(3000)]
         await asyncio.sleep(0)
         refused = [task.result() for task in second if task.done()]
         other.cancel()

@@ -174,6 +174,7 @@ def test_a_weight_update_that_is_skipped_trips_the_alarm(
     assert any("stale engine weights" in line for line in lines) == is_skipped
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 def test_vllm_samples_from_the_weights_of_the_learner(tmp_path: Path, tiny_model_dir: Path) -> None:
     """Each step moves the weights; were one update lost, the gap would show it."""

@@ -117,6 +117,7 @@ print("done")
     assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_its_process_even_one_that_hangs() -> None:
     program = """
 import operator, threading, time

@@ -81,6 +81,7 @@ TASK = Task(
 MATH = Task(task_id="t", question="What is 3 + 4?")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ADVERSARIAL.values(), ids=ADVERSARIAL)
 def test_no_detector_needs_more_than_linear_time(text: str) -> None:
     """A megabyte takes about a second; quadratic time would take hours, cubic time years."""
@@ -92,6 +93,7 @@ def test_no_detector_needs_more_than_linear_time(text: str) -> None:
     assert time.process_time() - started_s < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["steps", "list markers", "indices", "dates", "scales", "products"]
 )

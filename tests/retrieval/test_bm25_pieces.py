@@ -88,6 +88,7 @@ def test_every_term_of_real_passages_is_the_analysers(
     assert len(set(numbering.values())) == len(numbering)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gigantic_text_and_many_distinct_words_are_taken(
     kind: type[PlainPieces] | type[CompiledPieces],

@@ -278,6 +278,7 @@ def test_a_file_in_which_nothing_can_be_masked_is_refused(
     assert names_in(source.parent) == [source.name]
 
 
+@pytest.mark.slow
 def test_a_trace_of_more_than_a_megabyte_is_masked(source: Path) -> None:
     trace = "We add 12 and 30 to get 42.\n" * 40_000
     write_rows(source, [{**ROWS[0], "answers": ["42"], "expert_trace": trace}])

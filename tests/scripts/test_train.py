@@ -133,6 +133,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path: Path, words: str, 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_training_loses_nothing(tmp_path: Path) -> None:
     words = (
         "train --tasks testbed:level=1 --eval-tasks testbed:level=1,split=test --run run "

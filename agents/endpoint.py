@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..envs import Task, Verdict
+from ..envs import Task
 from .endpoint_client import (
     ContextOverflowError,
     RequestFailedError,
@@ -288,20 +288,13 @@ def _record(
     end_reason: str = "",
     error: str = "",
 ) -> Trajectory:
-    info = info or {}
-    verdict = info.get("verdict") or None
-    turns = tuple(run.turns)
-    return Trajectory(
-        task_id=run.task.task_id,
+    return Trajectory.of_episode(
+        run.task,
+        run.turns,
+        info or {},
+        end_reason=end_reason,
         group=Slot(task=run.task, index=0).group,
-        turns=turns,
         reward=reward,
-        verdict=None if verdict is None else Verdict(verdict),
-        end_reason=end_reason or str(info.get("end_reason", "")),
-        answer=str(info.get("answer", "")),
-        question=run.task.question,
-        gold=run.task.answers,
         error=error,
-        passage_ids=tuple(passage for turn in turns for passage in turn.passage_ids),
         sandbox_tier=run.sandbox_tier,
     )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from ..envs import Task, TextEnv, Verdict, expert_actions
+from ..envs import Task, TextEnv, expert_actions
 from .trajectory import Trajectory, Turn
 
 _WORD = re.compile(r"\w+")
@@ -113,18 +113,13 @@ def play(env: TextEnv, policy: Policy, task: Task) -> Trajectory:
                 passage_ids=tuple(info["passage_ids"]),
             )
         )
-    return Trajectory(
-        task_id=task.task_id,
+    return Trajectory.of_episode(
+        task,
+        turns,
+        info,
         group=f"{task.task_id}|",
-        turns=tuple(turns),
         reward=float(reward),
-        verdict=Verdict(info["verdict"]) if info["verdict"] else None,
-        end_reason=info["end_reason"],
-        answer=info["answer"],
-        question=task.question,
-        gold=task.answers,
         scaffold=scaffold,
         error=error,
-        passage_ids=tuple(passage_id for turn in turns for passage_id in turn.passage_ids),
         sandbox_tier=sandbox_tier,
     )

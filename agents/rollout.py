@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..envs import Verdict
 from .chat import Chat
 from .engine import Completion, Engine, FinishReason, Request, SamplingParams
 from .env_pool import EnvPool, Episode
@@ -81,7 +80,6 @@ class _Running:
     new_ids: tuple[int, ...] = ()  # context tokens that came since the last action
     completion: Completion | None = None
     action_text: str = ""
-    passage_ids: list[str] = field(default_factory=list)
     sandbox_tier: str = ""
 
     @property
@@ -266,8 +264,6 @@ class _Scheduler:
         completion = run.completion
         assert completion is not None
         is_over = bool(terminated or truncated)
-        passage_ids = tuple(str(p) for p in info.get("passage_ids", ()))
-        run.passage_ids += passage_ids
         run.turns.append(
             Turn(
                 prompt_ids=run.new_ids,
@@ -279,7 +275,7 @@ class _Scheduler:
                 tool_error=str(info.get("tool_error", "")),
                 finish_reason=completion.finish_reason.value,
                 weight_version=completion.weight_version,
-                passage_ids=passage_ids,
+                passage_ids=tuple(str(p) for p in info.get("passage_ids", ())),
             )
         )
         run.context += completion.token_ids
@@ -335,25 +331,18 @@ class _Scheduler:
         error: str = "",
     ) -> None:
         run = self.running.pop(number)
-        info = info or {}
-        verdict = info.get("verdict") or None
-        task = run.slot.task
-        self.finished[number] = Trajectory(
-            task_id=task.task_id,
+        self.finished[number] = Trajectory.of_episode(
+            run.slot.task,
+            run.turns,
+            info or {},
+            end_reason=end_reason,
             group=run.slot.group,
-            turns=tuple(run.turns),
             reward=reward,
-            verdict=None if verdict is None else Verdict(verdict),
-            end_reason=end_reason or str(info.get("end_reason", "")),
-            answer=str(info.get("answer", "")),
             scaffold=run.scaffold,
             scaffold_policy=run.slot.scaffold if run.scaffold else "",
             bare_prompt_ids=run.bare_prompt_ids,
-            question=task.question,
-            gold=task.answers,
             train_on=run.slot.train_on,
             error=error,
-            passage_ids=tuple(run.passage_ids),
             sandbox_tier=run.sandbox_tier,
         )
         self.on_finished(self.finished[number])

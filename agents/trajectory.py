@@ -5,10 +5,11 @@ Ids, loss mask and log-probabilities are one flat sequence each; every other num
 
 # P: prompt tokens, A: action tokens, T: all tokens of the episode
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..envs import Verdict
+from ..envs import Task, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +81,38 @@ class Trajectory:
 
     sandbox_tier: str = ""
     """What protected the machine where code was run, "T0" to "T3"; empty where none was."""
+
+    @classmethod
+    def of_episode(
+        cls,
+        task: Task,
+        turns: Sequence[Turn],
+        info: Mapping[str, Any],
+        *,
+        end_reason: str = "",
+        **fields: Any,
+    ) -> "Trajectory":
+        """The record of an episode of `task`.
+
+        Args:
+            task: What was played.
+            turns: In order.
+            info: The environment's last word; empty where an episode was ended from outside.
+            end_reason: Why it was ended from outside; "" for the environment's own reason.
+            fields: The other fields of the record.
+        """
+        verdict = info.get("verdict") or None
+        return cls(
+            task_id=task.task_id,
+            turns=tuple(turns),
+            verdict=None if verdict is None else Verdict(verdict),
+            end_reason=end_reason or str(info.get("end_reason", "")),
+            answer=str(info.get("answer", "")),
+            question=task.question,
+            gold=task.answers,
+            passage_ids=tuple(passage_id for turn in turns for passage_id in turn.passage_ids),
+            **fields,
+        )
 
     @property
     def is_guided(self) -> bool:

@@ -57,7 +57,7 @@ class PublicTestsTool:
         if not program.strip():
             return ToolResult(text="There is no program in this call; write Python.")
         lines = [
-            f"Test {number}: {self._run(program, task, test)}"
+            f"Test {number}: {self._run(argument, program, task, test)}"
             for number, test in enumerate(task.public_tests, start=1)
         ]
         return ToolResult(text="\n".join(lines), details=(("tier", self.sandbox.tier),))
@@ -65,9 +65,8 @@ class PublicTestsTool:
     def close(self) -> None:
         """Nothing is kept."""
 
-    def _run(self, program: str, task: Task, test: CodeTest) -> str:
-        one = replace(task, tests=(test,))
-        grade = verify_code(f"```python\n{program}\n```", one, self.sandbox)
+    def _run(self, text: str, program: str, task: Task, test: CodeTest) -> str:
+        grade = verify_code(text, replace(task, tests=(test,)), self.sandbox)
         if grade.verdict is Verdict.VERIFIER_ERROR:
             raise RuntimeError(grade.reason)
         if grade.verdict is Verdict.CORRECT:

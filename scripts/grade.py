@@ -1,7 +1,6 @@
 """`maskgym grade`: rows with a model's responses come in, the same rows with their grades go out."""
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -22,7 +21,7 @@ from maskgym.retrieval.rows import LocatedRow, read_located_rows
 
 from .console import format_table
 from .grade_rows import ADDED_FIELD, RowGrader, accuracy
-from .mask_files import count_rows
+from .mask_files import count_rows, sha256_of
 
 SUMMARY = "grade stored responses with the verifiers of the environments"
 EXAMPLES = """\
@@ -73,10 +72,15 @@ def run(args: argparse.Namespace) -> int:
     is_stopped = False
     with (
         open(args.output, "ab") as file,
-        tqdm(total=count_rows(args.input), desc="grading", unit="row", disable=None) as bar,
+        tqdm(
+            total=count_rows(args.input),
+            initial=last_row,
+            desc="grading",
+            unit="row",
+            disable=None,
+        ) as bar,
         closing(results),
     ):
-        bar.update(sum(1 for row in _rows(args) if row.number <= last_row) if last_row else 0)
         try:
             for graded in results:
                 file.write(graded.lines)
@@ -116,7 +120,7 @@ def _grader(args: argparse.Namespace) -> tuple[RowGrader, dict[str, Any]]:
     )
     settings = {
         "input": args.input.name,
-        "sha256": hashlib.sha256(args.input.read_bytes()).hexdigest(),
+        "sha256": sha256_of(args.input),
         "env": args.env,
         "mode": args.mode,
         "mapping": mapping,

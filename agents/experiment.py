@@ -13,7 +13,7 @@ from typing import Any
 from ..envs import TextEnv
 from .chat import Chat, load_tokenizer
 from .config import config_from_dict
-from .engine import Engine
+from .engines.engine import Engine
 from .env_pool import EnvPool
 from .learner import Learner, LearnerConfig, load_model
 from .play_config import PlayConfig, make_engine, make_env, task_source, with_stop_strings

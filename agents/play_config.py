@@ -24,7 +24,7 @@ from ..envs import (
     resolve_tasks,
 )
 from .chat import ChatConfig, load_tokenizer
-from .engine import Engine, EngineConfig, as_config, open_engine
+from .engines.engine import Engine, EngineConfig, as_config, open_engine
 from .rollout import RolloutConfig
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def make_engine(
                 report(f"vLLM does not start here ({error}); sampling with Transformers instead.")
     if learner is None or name != "transformers":
         return open_engine(model, name=name, config=shared)
-    from .transformers_engine import TransformersEngine, TransformersEngineConfig
+    from .engines.transformers_engine import TransformersEngine, TransformersEngineConfig
 
     return TransformersEngine(
         learner.model,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .chat import Chat
-from .engine import Completion, Engine, FinishReason, Request, SamplingParams
+from .engines.engine import Completion, Engine, FinishReason, Request, SamplingParams
 from .env_pool import EnvPool, Episode
 from .guidance import Planner, Slot
 from .trajectory import Trajectory, Turn

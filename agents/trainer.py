@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ..envs import Task
 from .advantages import group_advantages, is_zero_variance, moved_advantages
 from .chat import Chat
-from .engine import Engine
+from .engines.engine import Engine
 from .env_pool import EnvPool
-from .evaluation import Evaluation, evaluate
+from .evaluation.evaluate import Evaluation, evaluate
 from .guidance import GuidanceConfig, group_name, make_planner
 from .learner import Learner, StepStats
 from .rollout import RolloutConfig, RolloutInterruptedError, rollout_groups

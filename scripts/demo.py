@@ -248,7 +248,7 @@ def _mask_traces(world: "FictionalWorld", path: Path) -> None:
 
 def _accuracies(config: DemoConfig, experiment: "ExperimentConfig", trainer: Any) -> dict[int, str]:
     """Bare accuracy on held-out questions of each number of hops."""
-    from maskgym.agents.evaluation import evaluate
+    from maskgym.agents.evaluation.evaluate import evaluate
 
     found = {}
     for level in range(1, LEVEL + 1):

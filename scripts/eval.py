@@ -120,8 +120,8 @@ def _play(args: argparse.Namespace) -> int:
     from .eval_config import evaluation_config
 
     config = evaluation_config(args)
-    from maskgym.agents.evaluation_config import check_index, load_suites, open_run
-    from maskgym.agents.evaluation_records import RECORDS_FILE, drop_failed, read_records
+    from maskgym.agents.evaluation.config import check_index, load_suites, open_run
+    from maskgym.agents.evaluation.records import RECORDS_FILE, drop_failed, read_records
     from maskgym.agents.run_folder import RunFolder
 
     from .eval_players import check_player
@@ -155,8 +155,8 @@ def _play_missing(
     """Plays what is missing and writes a record as each episode ends; whether Ctrl-C cut it short."""
     from tqdm import tqdm
 
-    from maskgym.agents.evaluation_records import EvaluationRecord, RecordWriter
-    from maskgym.agents.evaluation_scores import score_question
+    from maskgym.agents.evaluation.records import EvaluationRecord, RecordWriter
+    from maskgym.agents.evaluation.scores import score_question
 
     from .eval_players import open_player
 
@@ -186,8 +186,8 @@ def _play_missing(
 
 
 def _report(config: Any, folder: Any, suites: dict[str, Any], *, was_stopped: bool) -> int:
-    from maskgym.agents.evaluation_records import read_records
-    from maskgym.agents.evaluation_table import tabulate
+    from maskgym.agents.evaluation.records import read_records
+    from maskgym.agents.evaluation.table import tabulate
 
     records = read_records(folder.path)
     if not records:
@@ -216,9 +216,9 @@ def _name_of_player(config: Any) -> str:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from maskgym.agents.evaluation_compare import compare
-    from maskgym.agents.evaluation_config import check_bare, differences
-    from maskgym.agents.evaluation_records import read_records
+    from maskgym.agents.evaluation.compare import compare
+    from maskgym.agents.evaluation.config import check_bare, differences
+    from maskgym.agents.evaluation.records import read_records
     from maskgym.agents.run_folder import RunFolder
 
     records = [read_records(path) for path in args.compare]
@@ -243,7 +243,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from maskgym.agents.evaluation_replay import (
+    from maskgym.agents.evaluation.replay import (
         read_answers,
         replay,
         replay_to_json,

@@ -20,7 +20,7 @@ def evaluation_config(args: argparse.Namespace) -> Any:
         ConnectionError: If the endpoint does not say what it serves.
     """
     from maskgym.agents.config import config_from_dict
-    from maskgym.agents.evaluation_config import EvaluationConfig, check_bare
+    from maskgym.agents.evaluation.config import EvaluationConfig, check_bare
     from maskgym.envs import find_env_id
 
     _check_choices(args)
@@ -59,7 +59,7 @@ def resolve_model(name: str) -> str:
     Raises:
         FileNotFoundError: If it is neither; the message says what to download where.
     """
-    from maskgym.agents.engine import check_model_dir
+    from maskgym.agents.engines.engine import check_model_dir
 
     folder = Path(name).expanduser()
     owner, slash, rest = name.partition("/")
@@ -127,7 +127,7 @@ def _endpoint(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, A
             raise ValueError("--set endpoint... has no meaning without --endpoint URL.")
         return {}
     from maskgym.agents.config import config_from_dict
-    from maskgym.agents.endpoint import Endpoint, EndpointConfig, EndpointError
+    from maskgym.agents.endpoint.player import Endpoint, EndpointConfig, EndpointError
 
     values = {
         "base_url": args.endpoint,

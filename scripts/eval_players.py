@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from maskgym.agents.evaluation_config import EvaluationConfig
+from maskgym.agents.evaluation.config import EvaluationConfig
 from maskgym.agents.play_config import make_engine, make_env, with_stop_strings
 from maskgym.agents.rollout import RolloutConfig, RolloutInterruptedError
 from maskgym.agents.trajectory import Trajectory
@@ -40,7 +40,7 @@ def open_player(config: EvaluationConfig, should_stop: Callable[[], bool]) -> It
 
 def check_player(config: EvaluationConfig) -> None:
     """Raises LookupError for an unknown policy, before anything is written."""
-    from maskgym.agents.engine import nearest_name
+    from maskgym.agents.engines.engine import nearest_name
     from maskgym.agents.policies import POLICIES
 
     if config.policy and config.policy not in POLICIES:
@@ -107,7 +107,12 @@ def _endpoint_player(
     config: EvaluationConfig, should_stop: Callable[[], bool], stack: ExitStack
 ) -> Player:
     from maskgym.agents.config import config_from_dict
-    from maskgym.agents.endpoint import Endpoint, EndpointConfig, EndpointError, play_endpoint
+    from maskgym.agents.endpoint.player import (
+        Endpoint,
+        EndpointConfig,
+        EndpointError,
+        play_endpoint,
+    )
     from maskgym.agents.env_pool import EnvPool
 
     values = {"system": config.chat.system, **config.endpoint}

@@ -121,7 +121,7 @@ def test_no_package_imports_the_tests() -> None:
         ("masking/policies.py", "from ..envs import Task"),
         ("masking/policies.py", "from .. import retrieval"),
         ("retrieval/bm25.py", "from ..masking.spans import Span"),
-        ("envs/base.py", "from ..agents.engine import Engine"),
+        ("envs/base.py", "from ..agents.engines.engine import Engine"),
         ("envs/verifiers/math.py", "from ...agents import chat"),
         ("envs/base.py", "def f():\n    from ..agents import chat"),
         ("agents/trainer.py", "from ..scripts.console import format_table"),

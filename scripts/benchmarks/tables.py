@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from maskgym.agents.statistics import wilson_interval
+from maskgym.agents.evaluation.statistics import wilson_interval
 
 Cell = str | int | float | None
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskgym.agents.evaluation_replay import read_answers, replay
+from maskgym.agents.evaluation.replay import read_answers, replay
 
 from . import verifiers_code, verifiers_math
 from .command import Measure, add_common_arguments, chosen_parts, print_tables, run_command

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from maskgym.agents.chat import Chat
+from maskgym.agents.engines.scripted_engine import ScriptedEngine, ScriptedEngineConfig
 from maskgym.agents.env_pool import EnvPool
 from maskgym.agents.guidance import GuidanceConfig, Slot, make_planner
 from maskgym.agents.rollout import (
@@ -16,7 +17,6 @@ from maskgym.agents.rollout import (
     rollout,
     rollout_groups,
 )
-from maskgym.agents.scripted_engine import ScriptedEngine, ScriptedEngineConfig
 from maskgym.envs import EpisodeConfig, Task, TextEnv, ToolResult
 from maskgym.masking import ExpertTrace
 

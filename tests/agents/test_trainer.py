@@ -156,7 +156,7 @@ def test_a_run_killed_in_its_first_step_has_one_line_for_step_zero(
 def test_a_weight_update_that_is_skipped_trips_the_alarm(
     tmp_path: Path, tiny_model_dir: Path, is_skipped: bool
 ) -> None:
-    from maskgym.agents.transformers_engine import TransformersEngine
+    from maskgym.agents.engines.transformers_engine import TransformersEngine
 
     config = experiment(tiny_model_dir, num_steps=1, max_logprob_gap=0.01)
     folder = RunFolder.create(tmp_path / "run", config)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.evaluation_records import read_records
+from maskgym.agents.evaluation.records import read_records
 from maskgym.retrieval import BM25Index, Passage
 
 from .eval_service import maskgym, passages, questions, serving, stop_after, table

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.endpoint import Endpoint, EndpointConfig
+from maskgym.agents.endpoint.player import Endpoint, EndpointConfig
 
 Reply = tuple[int, dict[str, Any] | bytes] | None
 
@@ -98,7 +98,7 @@ class FakeServer:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """The server; pauses between tries are short."""
-    monkeypatch.setattr("maskgym.agents.endpoint_client._FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr("maskgym.agents.endpoint.client._FIRST_DELAY_S", 0.01)
     server = FakeServer()
     yield server
     server.close()

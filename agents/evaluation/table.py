@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .evaluation import is_failed
-from .evaluation_records import EvaluationRecord
-from .evaluation_scores import METRICS, Metric
+from .evaluate import is_failed
+from .records import EvaluationRecord
+from .scores import METRICS, Metric
 from .statistics import (
     NUM_RESAMPLES,
     Estimate,

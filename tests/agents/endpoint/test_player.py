@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.endpoint import Endpoint, EndpointConfig, EndpointError, play_endpoint
+from maskgym.agents.endpoint.player import Endpoint, EndpointConfig, EndpointError, play_endpoint
 from maskgym.agents.env_pool import EnvPool
-from maskgym.agents.evaluation import assert_bare
+from maskgym.agents.evaluation.evaluate import assert_bare
 from maskgym.agents.rollout import RolloutConfig, RolloutInterruptedError
 from maskgym.agents.trajectory import Trajectory
 from maskgym.envs import EpisodeConfig, Task, TextEnv, ToolResult

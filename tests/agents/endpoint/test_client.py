@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.endpoint_client import (
+from maskgym.agents.endpoint.client import (
     ContextOverflowError,
     Endpoint,
     EndpointConfig,
     EndpointError,
     RequestFailedError,
 )
-from maskgym.agents.engine import SamplingParams
+from maskgym.agents.engines.engine import SamplingParams
 
 STOP = ("</echo>", "</answer>")
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 pytest.importorskip("vllm")
 
-from maskgym.agents.engine import Completion, Engine, FinishReason, Request, SamplingParams
-from maskgym.agents.transformers_engine import TransformersEngine
-from maskgym.agents.vllm_engine import VLLMEngine, VLLMEngineConfig
+from maskgym.agents.engines.engine import Completion, Engine, FinishReason, Request, SamplingParams
+from maskgym.agents.engines.transformers_engine import TransformersEngine
+from maskgym.agents.engines.vllm_engine import VLLMEngine, VLLMEngineConfig
 
 pytestmark = pytest.mark.vllm
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .evaluation import assert_bare, is_failed
-from .evaluation_scores import QuestionScores
-from .trajectory import Trajectory
+from ..trajectory import Trajectory
+from .evaluate import assert_bare, is_failed
+from .scores import QuestionScores
 
 RECORDS_FILE = "records.jsonl"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.endpoint_wire import (
+from maskgym.agents.endpoint.wire import (
     STOP_FIELD,
     EndpointCompletion,
     is_context_overflow,
@@ -15,7 +15,7 @@ from maskgym.agents.endpoint_wire import (
     request_body,
     restore_stop,
 )
-from maskgym.agents.engine import SamplingParams
+from maskgym.agents.engines.engine import SamplingParams
 
 STOP = ("</search>", "</answer>")
 MESSAGES = [{"role": "user", "content": "Who?"}]

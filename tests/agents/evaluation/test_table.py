@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskgym.agents.evaluation_records import EvaluationRecord
-from maskgym.agents.evaluation_scores import QuestionScores, score_question
-from maskgym.agents.evaluation_table import tabulate
+from maskgym.agents.evaluation.records import EvaluationRecord
+from maskgym.agents.evaluation.scores import QuestionScores, score_question
+from maskgym.agents.evaluation.table import tabulate
 from maskgym.agents.trajectory import Trajectory
 from maskgym.envs import Domain, Task, Verdict
 

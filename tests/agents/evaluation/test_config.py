@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from maskgym.agents.evaluation_config import (
+from maskgym.agents.evaluation.config import (
     EvaluationConfig,
     check_bare,
     describe_suites,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.evaluation_replay import (
+from maskgym.agents.evaluation.replay import (
     ReplayedMetric,
     read_answers,
     replay,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.evaluation_scores import (
+from maskgym.agents.evaluation.scores import (
     METRICS,
     QuestionScores,
     score_question,

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..envs import SearchConfig, Task, TaskSource
-from ..envs.benchmarks import load_benchmarks
-from ..envs.shared_retrievers import lease_retriever
-from ..retrieval import RetrieverError
-from .play_config import PlayConfig, env_domain, make_env, task_source
-from .policies import POLICIES
-from .rollout import RolloutConfig
-from .run_folder import RunFolder, plain_values
+from ...envs import SearchConfig, Task, TaskSource
+from ...envs.benchmarks import load_benchmarks
+from ...envs.shared_retrievers import lease_retriever
+from ...retrieval import RetrieverError
+from ..play_config import PlayConfig, env_domain, make_env, task_source
+from ..policies import POLICIES
+from ..rollout import RolloutConfig
+from ..run_folder import RunFolder, plain_values
 
 _MAX_NAMED = 6
 _MAX_ASKING_S = 5.0

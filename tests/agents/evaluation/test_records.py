@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from maskgym.agents.evaluation_records import (
+from maskgym.agents.evaluation.records import (
     EvaluationRecord,
     RecordWriter,
     drop_failed,
     read_records,
 )
-from maskgym.agents.evaluation_scores import score_question
+from maskgym.agents.evaluation.scores import score_question
 from maskgym.agents.trajectory import Trajectory, Turn
 from maskgym.envs import Task, Verdict
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .evaluation_records import EvaluationRecord
-from .evaluation_scores import METRICS, Metric
-from .evaluation_table import MACRO, benchmark_seed, markdown_table, score_matrix
+from .records import EvaluationRecord
+from .scores import METRICS, Metric
 from .statistics import (
     NUM_RESAMPLES,
     Estimate,
@@ -23,6 +22,7 @@ from .statistics import (
     paired_permutation,
     percentile_interval,
 )
+from .table import MACRO, benchmark_seed, markdown_table, score_matrix
 
 METHOD = (
     "Shares are in percent. Differences are B less A over the questions that both runs answered, with "

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from maskgym.agents.engine import FinishReason, Request, SamplingParams
-from maskgym.agents.scripted_engine import ScriptedEngine, ScriptedEngineConfig
+from maskgym.agents.engines.engine import FinishReason, Request, SamplingParams
+from maskgym.agents.engines.scripted_engine import ScriptedEngine, ScriptedEngineConfig
 
 
 def request(name: str = "a", prompt: tuple[int, ...] = (1, 2), **params: Any) -> Request:

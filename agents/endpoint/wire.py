@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ..envs.spaces import replace_surrogates
-from .engine import SamplingParams
+from ...envs.spaces import replace_surrogates
+from ..engines.engine import SamplingParams
 
 Api: TypeAlias = Literal["chat", "completions"]
 Messages: TypeAlias = Sequence[Mapping[str, str]]

@@ -15,9 +15,10 @@ from http import HTTPStatus
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from ..retrieval.http_pool import HttpPool, HttpReply
-from ..retrieval.http_retry import pause_s
-from .endpoint_wire import (
+from ...retrieval.http_pool import HttpPool, HttpReply
+from ...retrieval.http_retry import pause_s
+from ..engines.engine import SamplingParams, nearest_name
+from .wire import (
     OWN_FIELDS,
     STOP_FIELD,
     Api,
@@ -30,7 +31,6 @@ from .endpoint_wire import (
     request_body,
     shown,
 )
-from .engine import SamplingParams, nearest_name
 
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _MAX_REPLY_BYTES = 64 << 20

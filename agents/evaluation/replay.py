@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.verifiers import Normalization, contains_answer, exact_match, f1_score
-from ..retrieval.rows import read_located_rows
-from .evaluation_table import benchmark_seed, markdown_table
+from ...envs.verifiers import Normalization, contains_answer, exact_match, f1_score
+from ...retrieval.rows import read_located_rows
 from .statistics import NUM_RESAMPLES, Estimate, bootstrap_interval
+from .table import benchmark_seed, markdown_table
 
 _TOLERANCE = 1e-9
 _MAX_LISTED = 20

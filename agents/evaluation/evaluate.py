@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..envs import Task
-from .chat import Chat
-from .engine import Engine
-from .env_pool import EnvPool
-from .evaluation_scores import score_question
-from .guidance import Slot
-from .rollout import RolloutConfig, rollout
+from ...envs import Task
+from ..chat import Chat
+from ..engines.engine import Engine
+from ..env_pool import EnvPool
+from ..guidance import Slot
+from ..rollout import RolloutConfig, rollout
+from ..trajectory import Trajectory
+from .scores import score_question
 from .statistics import Estimate, wilson_interval
-from .trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

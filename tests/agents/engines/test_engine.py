@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maskgym.agents.engine import (
+from maskgym.agents.engines.engine import (
     Engine,
     EngineConfig,
     Request,
@@ -15,8 +15,8 @@ from maskgym.agents.engine import (
     check_request,
     open_engine,
 )
-from maskgym.agents.scripted_engine import ScriptedEngine
-from maskgym.agents.transformers_engine import TransformersEngine, TransformersEngineConfig
+from maskgym.agents.engines.scripted_engine import ScriptedEngine
+from maskgym.agents.engines.transformers_engine import TransformersEngine, TransformersEngineConfig
 
 
 def test_open_engine_gives_the_engine_asked_for(tiny_model_dir: Path) -> None:
@@ -33,8 +33,8 @@ def test_a_config_of_one_engine_decides_under_auto(tiny_model_dir: Path) -> None
     engine = open_engine(tiny_model_dir, config=TransformersEngineConfig())
     assert isinstance(engine, TransformersEngine)
     with pytest.raises(ValueError, match=r"TransformersEngineConfig was given"):
-        from maskgym.agents.engine import as_config
-        from maskgym.agents.vllm_engine import VLLMEngineConfig
+        from maskgym.agents.engines.engine import as_config
+        from maskgym.agents.engines.vllm_engine import VLLMEngineConfig
 
         as_config(VLLMEngineConfig, TransformersEngineConfig())
 
@@ -72,7 +72,7 @@ def test_a_folder_without_a_model_points_at_one_inside(tiny_model_dir: Path) -> 
 
 
 def test_open_engine_imports_no_torch_by_itself() -> None:
-    source = Path(sys.modules["maskgym.agents.engine"].__file__ or "").read_text()
+    source = Path(sys.modules["maskgym.agents.engines.engine"].__file__ or "").read_text()
     outside = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
     assert not any("torch" in line for line in outside)
 

@@ -21,19 +21,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..envs import Task
-from .endpoint_client import (
+from ...envs import Task
+from ..engines.engine import SamplingParams
+from ..env_pool import EnvPool, Episode
+from ..guidance import Slot
+from ..rollout import RolloutConfig, RolloutInterruptedError, request_seed
+from ..trajectory import Trajectory, Turn
+from .client import (
     ContextOverflowError,
     RequestFailedError,
 )
-from .endpoint_client import Endpoint as Endpoint
-from .endpoint_client import EndpointConfig as EndpointConfig
-from .endpoint_client import EndpointError as EndpointError
-from .engine import SamplingParams
-from .env_pool import EnvPool, Episode
-from .guidance import Slot
-from .rollout import RolloutConfig, RolloutInterruptedError, request_seed
-from .trajectory import Trajectory, Turn
+from .client import Endpoint as Endpoint
+from .client import EndpointConfig as EndpointConfig
+from .client import EndpointError as EndpointError
 
 _POLL_S = 0.1
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskgym.agents.engine import SamplingParams
-from maskgym.agents.token_sampling import restrict, sample_tokens, uniform
+from maskgym.agents.engines.engine import SamplingParams
+from maskgym.agents.engines.token_sampling import restrict, sample_tokens, uniform
 
 PROBS = [0.5, 0.25, 0.15, 0.1]
 LOGITS = torch.tensor([[math.log(p) for p in PROBS]])

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from maskgym.agents.statistics import (
+from maskgym.agents.evaluation.statistics import (
     Estimate,
     bootstrap_interval,
     bootstrap_means,
@@ -54,7 +54,7 @@ def test_bootstrap_means_are_those_of_questions_drawn_one_by_one() -> None:
 def test_resamples_do_not_depend_on_the_size_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = np.linspace(0.0, 6.0, 7).reshape(7, 1)
     whole = bootstrap_means(scores, num_resamples=50, seed=1)
-    monkeypatch.setattr("maskgym.agents.statistics._MAX_CELLS", 21)
+    monkeypatch.setattr("maskgym.agents.evaluation.statistics._MAX_CELLS", 21)
     assert (bootstrap_means(scores, num_resamples=50, seed=1) == whole).all()
 
 

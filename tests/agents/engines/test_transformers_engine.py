@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskgym.agents.engine import Completion, Engine, FinishReason, Request, SamplingParams
-from maskgym.agents.token_sampling import restrict, sample_tokens, uniform
-from maskgym.agents.transformers_engine import TransformersEngine, TransformersEngineConfig
+from maskgym.agents.engines.engine import Completion, Engine, FinishReason, Request, SamplingParams
+from maskgym.agents.engines.token_sampling import restrict, sample_tokens, uniform
+from maskgym.agents.engines.transformers_engine import TransformersEngine, TransformersEngineConfig
 
 
 @pytest.fixture(scope="module")

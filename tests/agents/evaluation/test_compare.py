@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.evaluation_compare import Comparison, Difference, compare
-from maskgym.agents.evaluation_records import EvaluationRecord
-from maskgym.agents.evaluation_scores import score_question
+from maskgym.agents.evaluation.compare import Comparison, Difference, compare
+from maskgym.agents.evaluation.records import EvaluationRecord
+from maskgym.agents.evaluation.scores import score_question
 from maskgym.agents.trajectory import Trajectory
 from maskgym.envs import Domain, Task, Verdict
 

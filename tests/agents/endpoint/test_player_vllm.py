@@ -20,9 +20,10 @@ import pytest
 pytest.importorskip("vllm")
 
 from maskgym.agents.chat import Chat, load_tokenizer
-from maskgym.agents.endpoint import Endpoint, EndpointConfig, EndpointError, play_endpoint
-from maskgym.agents.endpoint_client import ContextOverflowError
-from maskgym.agents.engine import SamplingParams
+from maskgym.agents.endpoint.client import ContextOverflowError
+from maskgym.agents.endpoint.player import Endpoint, EndpointConfig, EndpointError, play_endpoint
+from maskgym.agents.engines.engine import SamplingParams
+from maskgym.agents.engines.transformers_engine import TransformersEngine
 from maskgym.agents.env_pool import EnvPool
 from maskgym.agents.guidance import Slot
 from maskgym.agents.learner import Learner, LearnerConfig, load_model
@@ -30,7 +31,6 @@ from maskgym.agents.rollout import RolloutConfig, rollout
 from maskgym.agents.sft import Lesson, expert_trajectories
 from maskgym.agents.tiny_model import save_model
 from maskgym.agents.trajectory import Trajectory
-from maskgym.agents.transformers_engine import TransformersEngine
 from maskgym.envs import EpisodeConfig, SearchEnv, Task
 from maskgym.masking import ExpertTrace, TraceTurn, TurnKind
 from maskgym.retrieval import BM25Index, Passage

@@ -4,21 +4,24 @@
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..envs import TextEnv
-from .chat import Chat, load_tokenizer
+from .chat import Chat, Tokenizer, load_tokenizer
 from .config import config_from_dict
-from .engines.engine import Engine
+from .distributed import World, open_world
+from .engines.engine import Engine, check_model_dir
 from .env_pool import EnvPool
-from .learner import Learner, LearnerConfig, load_model
+from .learner import Learner, load_model
+from .learner_config import LearnerConfig
 from .play_config import PlayConfig, make_engine, make_env, task_source, with_stop_strings
 from .run_folder import RunFolder
-from .trainer import Trainer, TrainerConfig, seed_everything
+from .trainer import Trainer, seed_everything
+from .trainer_config import TrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,9 @@ class ExperimentConfig(PlayConfig):
     eval_index: str = ""
     """Search index of the evaluation tasks; empty for the one of the training tasks."""
 
+    num_ranks: int = 1
+    """Processes on this machine, one a GPU, that share tasks, weights and optimiser."""
+
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
@@ -56,39 +62,53 @@ def open_trainer(
     *,
     is_resumed: bool = False,
     report: Callable[[str], None] = print,
+    progress: Callable[[str], None] = lambda line: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Trainer]:
-    """A trainer with everything it needs, closed at the end.
+    """A trainer with everything it needs, closed at the end. Under torchrun, one of its ranks.
 
     Args:
         config: The run.
         folder: Where its records go.
         is_resumed: Go on from the folder's last checkpoint.
-        report: Takes one line of progress.
+        report: Takes a line that stays.
+        progress: Takes a line that is replaced by the next one.
         should_stop: Asked between decoding steps; the run then ends with a checkpoint.
+
+    Raises:
+        ValueError: If tasks, model and tokenizer do not go together.
+        FileNotFoundError: If a model, index or file of tasks is not there.
     """
     seed_everything(config.trainer.seed)
-    model_dir = folder.last_checkpoint() if is_resumed else Path(config.model)
+    model_dir = Path(config.model)
+    if is_resumed and config.learner.lora is None:  # else the checkpoint holds the adapters
+        model_dir = folder.last_checkpoint() / "model"
     sources = [task_source(spec, config) for spec in (config.train_tasks, config.eval_tasks)]
     indexes = (config.index, config.eval_index or config.index)
-    train_envs, eval_envs = (
-        EnvPool(partial(make_env, config, source, index=index))
-        for source, index in zip(sources, indexes, strict=True)
-    )
-    engine: Engine | None = None
-    try:
+    with ExitStack() as stack:
+        world = stack.enter_context(open_world())
+        train_envs, eval_envs = (
+            stack.enter_context(closing(EnvPool(partial(make_env, config, source, index=index))))
+            for source, index in zip(sources, indexes, strict=True)
+        )
         first_env = train_envs.acquire()
         assert isinstance(first_env, TextEnv)
         rollout = with_stop_strings(config.trainer.rollout, first_env)
         train_envs.release(first_env)
-        model = load_model(model_dir, dtype=config.dtype)
-        temperature = config.trainer.rollout.temperature or 1.0
-        learner = Learner(model, config.learner, temperature=temperature)
-        engine = make_engine(model_dir, config, learner=learner, report=report)
+        tokenizer = load_tokenizer(model_dir)
+        check_model_fits(model_dir, tokenizer, max_model_len=config.max_model_len)
+        engine: Engine | None = None
+        if config.engine != "transformers":
+            # Before the learner: vLLM measures the free memory while it starts.
+            engine = make_engine(model_dir, config, is_sender=world.is_main, report=report)
+        learner = make_learner(config, model_dir, world)
+        if engine is None:
+            engine = make_engine(model_dir, config, learner=learner, report=report)
+        stack.callback(engine.close)
         trainer = Trainer(
             learner=learner,
             engine=engine,
-            chat=Chat(load_tokenizer(model_dir), config.chat),
+            chat=Chat(tokenizer, config.chat),
             envs=train_envs,
             eval_envs=eval_envs,
             train_tasks=sources[0][: config.num_train_tasks],
@@ -96,13 +116,50 @@ def open_trainer(
             config=replace(config.trainer, rollout=rollout),
             folder=folder,
             report=report,
+            progress=progress,
             should_stop=should_stop,
         )
         if is_resumed:
             trainer.resume()
         yield trainer
-    finally:
-        train_envs.close()
-        eval_envs.close()
-        if engine is not None:
-            engine.close()
+
+
+def make_learner(config: ExperimentConfig, model_dir: Path, world: World) -> Learner:
+    """The learner of a run on the weights of a folder; a KL term compares with the run's first weights."""
+    device = str(world.device)
+    needs_reference = bool(config.learner.loss.kl_coef) and config.learner.lora is None
+    is_first = model_dir == Path(config.model)
+    reference = (
+        load_model(config.model, device=device) if needs_reference and not is_first else None
+    )
+    return Learner(
+        load_model(model_dir, device=device),
+        config.learner,
+        temperature=config.trainer.rollout.temperature or 1.0,
+        world=world,
+        reference=reference,
+    )
+
+
+def check_model_fits(model_dir: Path, tokenizer: Tokenizer, *, max_model_len: int) -> None:
+    """Refuses a tokenizer of another model, and a context that the model does not have.
+
+    Raises:
+        ValueError: Saying which numbers do not go together.
+        FileNotFoundError: If there is no model in the folder.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(check_model_dir(model_dir))
+    num_ids = len(tokenizer)  # type: ignore[arg-type]
+    if num_ids > config.vocab_size:
+        raise ValueError(
+            f"The tokenizer in {str(model_dir)!r} has {num_ids} tokens and the model embeds "
+            f"{config.vocab_size}: they belong to different models. Put the model's own tokenizer there."
+        )
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and max_model_len > longest:
+        raise ValueError(
+            f"max_model_len is {max_model_len}; the model in {str(model_dir)!r} has a context of "
+            f"{longest} tokens. Give at most that."
+        )

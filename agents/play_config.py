@@ -24,8 +24,10 @@ from ..envs import (
     resolve_tasks,
 )
 from .chat import ChatConfig, load_tokenizer
-from .engines.engine import Engine, EngineConfig, as_config, open_engine
-from .rollout import RolloutConfig
+from .config import config_from_dict
+from .engines.engine import Engine, EngineConfig, open_engine
+from .rollout_config import RolloutConfig
+from .sampled_tasks import is_sampled, sampled_tasks
 
 if TYPE_CHECKING:
     from .learner import Learner
@@ -66,7 +68,10 @@ class PlayConfig:
     """Further arguments of the environment."""
 
     engine: str = "auto"
-    """"vllm", "transformers", or "auto" (vLLM where it is installed)."""
+    """"vllm", "transformers", "remote" (vLLM servers), or "auto" (vLLM where it is installed)."""
+
+    engine_options: dict[str, Any] = field(default_factory=dict)
+    """Further settings of the engine, as in its configuration: `VLLMEngineConfig`, `RemoteEngineConfig`."""
 
     dtype: str = "float32"
     """Precision of model and engine: float32 or bfloat16."""
@@ -80,10 +85,10 @@ class PlayConfig:
     chat: ChatConfig = field(default_factory=ChatConfig)
 
 
-def make_env(config: PlayConfig, tasks: TaskSource, *, index: str = "") -> TextEnv:
-    """The environment of a run over some tasks, without its Gymnasium wrappers."""
+def make_env(config: PlayConfig, tasks: TaskSource | None, *, index: str = "") -> TextEnv:
+    """The environment of a run over some tasks (None: its own), without its Gymnasium wrappers."""
     kwargs: dict[str, Any] = {
-        "tasks": tasks,
+        **({} if tasks is None else {"tasks": tasks}),
         "config": config.episode,
         "protocol": config.json_protocol or config.protocol,
         **config.env_kwargs,
@@ -113,7 +118,9 @@ def env_domain(env_id: str) -> Domain:
 
 
 def task_source(spec: str, config: PlayConfig) -> TaskSource:
-    """Tasks of a run by their description: a file, "testbed:level=2", or "bench:nq"."""
+    """Tasks of a run by their description: a file, "testbed:level=2", "bench:nq", or "env"."""
+    if is_sampled(spec):
+        return sampled_tasks(spec, make_env(config, None))
     domain = env_domain(config.env_id)
     if spec.startswith(("testbed", "bench:")):
         return resolve_tasks(spec, domain)
@@ -135,30 +142,51 @@ def make_engine(
     config: PlayConfig,
     *,
     learner: "Learner | None" = None,
+    is_sender: bool = True,
     report: Callable[[str], None] = print,
 ) -> Engine:
-    """The engine of a run; the Transformers engine samples from the learner's own weights.
+    """The engine of a run; the Transformers engine samples from the learner's own weights where it can.
 
     Under "auto", a vLLM that is installed but does not start here (an old processor, say) gives way to
-    Transformers, and `report` says so.
+    Transformers, and `report` says so. Of several trainer processes with the same servers one sends them
+    the weights (`is_sender`).
+
+    Raises:
+        ValueError: If an engine option is misspelt or has a bad value.
     """
-    shared = EngineConfig(
-        max_model_len=config.max_model_len, max_num_seqs=config.max_num_seqs, dtype=config.dtype
-    )
     name = config.engine
     if name == "auto":
         name = "transformers"
         if importlib.util.find_spec("vllm") is not None:
             try:
-                return open_engine(model, name="vllm", config=shared)
+                return open_engine(model, name="vllm", config=_engine_config(config, "vllm"))
             except (ImportError, OSError, RuntimeError) as error:
                 report(f"vLLM does not start here ({error}); sampling with Transformers instead.")
-    if learner is None or name != "transformers":
-        return open_engine(model, name=name, config=shared)
+                config = replace(config, engine_options={})  # they were vLLM's
+    settings = _engine_config(config, name, is_sender=is_sender)
+    if name != "transformers" or learner is None or not learner.is_shareable:
+        return open_engine(model, name=name, config=settings)
     from .engines.transformers_engine import TransformersEngine, TransformersEngineConfig
 
-    return TransformersEngine(
-        learner.model,
-        tokenizer=load_tokenizer(model),
-        config=as_config(TransformersEngineConfig, shared),
-    )
+    assert isinstance(settings, TransformersEngineConfig)
+    return TransformersEngine(learner.model, tokenizer=load_tokenizer(model), config=settings)
+
+
+def _engine_config(config: PlayConfig, name: str, *, is_sender: bool = True) -> EngineConfig:
+    kind: type[EngineConfig]
+    if name == "vllm":
+        from .engines.vllm_engine import VLLMEngineConfig as kind
+    elif name == "remote":
+        from .engines.remote_engine import RemoteEngineConfig as kind
+    elif name == "transformers":
+        from .engines.transformers_engine import TransformersEngineConfig as kind
+    else:
+        kind = EngineConfig  # `open_engine` names the nearest
+    shared: dict[str, Any] = {
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "dtype": config.dtype,
+    }
+    if name == "remote":
+        shared["is_sender"] = is_sender
+    return config_from_dict(kind, shared | config.engine_options, place="engine_options.")

@@ -1,90 +1,43 @@
-"""Slots in, trajectories out: multi-turn episodes on one engine, without a barrier between them.
+"""Tasks in, groups of trajectories out: multi-turn episodes on one engine, without a barrier.
 
-Each trajectory goes its own way between the engine and its environment; environments step on a thread
-pool while the engine decodes for the others. With `num_env_workers=0` they step inline, in a fixed
-order: slower with slow tools, but a run is then a function of its seed.
+Nothing waits for anything but its own: a task's next round of rollouts starts when its last one is over,
+and a group that teaches nothing is replaced while the others are still playing.
 """
 
-import hashlib
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from ..envs import Task
 from .chat import Chat
-from .engines.engine import Completion, Engine, FinishReason, Request, SamplingParams
-from .env_pool import EnvPool, Episode
+from .engines.engine import Engine
+from .env_pool import EnvPool
 from .guidance import Planner, Slot
-from .trajectory import Trajectory, Turn
+from .rollout_config import (
+    RolloutConfig,
+    RolloutCounts,
+    RolloutFailedError,
+    RolloutInterruptedError,
+    request_seed,
+)
+from .scheduler import Scheduler
+from .trajectory import Trajectory
 
+__all__ = [
+    "RolloutConfig",
+    "RolloutCounts",
+    "RolloutFailedError",
+    "RolloutInterruptedError",
+    "play_groups",
+    "request_seed",
+    "rollout",
+    "rollout_groups",
+]
 
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
-    """How episodes are sampled."""
+_MAX_ROUNDS = 16
+_MAX_REPLACEMENTS = 4  # times as many groups as are wanted, where nothing else is said
 
-    max_tokens_per_turn: int = 256
-    """Most tokens of one action."""
-
-    max_action_tokens: int | None = None
-    """Most sampled tokens of a whole episode; None for no limit beside the context."""
-
-    temperature: float = 1.0
-    """Divides the logits; 0 for greedy."""
-
-    stop: tuple[str, ...] = ()
-    """Texts that end an action; the tokens that complete them are kept whole."""
-
-    num_env_workers: int = 8
-    """Environments that step at once beside the engine; 0 steps them inline, in a fixed order."""
-
-    deadline_s: float | None = 600.0
-    """Wall time of one episode; at the limit it is truncated with the reason "deadline"."""
-
-    max_episodes: int | None = None
-    """Episodes under way at once; the others wait, and their time starts when they do. None for all."""
-
-    def __post_init__(self) -> None:
-        if self.max_tokens_per_turn < 1:
-            raise ValueError(
-                f"max_tokens_per_turn is {self.max_tokens_per_turn}; an action has at least 1 token."
-            )
-        if self.num_env_workers < 0:
-            raise ValueError(f"num_env_workers is {self.num_env_workers}; give 0 or more.")
-        if self.max_episodes is not None and self.max_episodes < 1:
-            raise ValueError(
-                f"max_episodes is {self.max_episodes}; give 1 or more, or None for all."
-            )
-
-
-class RolloutInterruptedError(RuntimeError):
-    """The caller asked to stop; `trajectories` holds what was finished."""
-
-    def __init__(self, trajectories: list[Trajectory]) -> None:
-        super().__init__("Rollouts were interrupted.")
-        self.trajectories = trajectories
-
-
-@dataclass(kw_only=True)
-class _Running:
-    """One trajectory under way."""
-
-    slot: Slot
-    env: Episode
-    started_s: float
-    context: list[int] = field(default_factory=list)
-    bare_prompt_ids: tuple[int, ...] = ()
-    scaffold: str = ""
-    turns: list[Turn] = field(default_factory=list)
-    new_ids: tuple[int, ...] = ()  # context tokens that came since the last action
-    completion: Completion | None = None
-    action_text: str = ""
-    sandbox_tier: str = ""
-
-    @property
-    def num_action_tokens(self) -> int:
-        return sum(len(turn.action_ids) for turn in self.turns)
+OnGroup = Callable[[list[Trajectory]], object]
 
 
 def rollout(
@@ -97,6 +50,7 @@ def rollout(
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
     on_finished: Callable[[Trajectory], object] = lambda trajectory: None,
+    counts: RolloutCounts | None = None,
 ) -> list[Trajectory]:
     """Plays one episode per slot.
 
@@ -110,262 +64,169 @@ def rollout(
         should_stop: Asked between decoding steps.
         on_finished: Called with each trajectory as its episode ends, in that order; what it raises
             ends the rollout.
+        counts: Filled in with what the rollout had to cope with.
 
     Returns:
-        One trajectory per slot, in the order of the slots. An environment that raises or outlives the
-        deadline gives a trajectory that says so; its neighbours go on.
+        One trajectory per slot, in the order of the slots. One whose environment raised, hung or outlived
+        the deadline, or whose request the engine refused, says so; its neighbours go on.
 
     Raises:
-        RolloutInterruptedError: If `should_stop` said yes; it carries what was finished.
+        RolloutInterruptedError: If `should_stop` said yes; it carries what was finished, and what was not.
+        RolloutFailedError: If the engine fails whatever is asked of it; it carries what was finished.
     """
-    return _Scheduler(engine, chat, envs, config, seed, on_finished).run(slots, should_stop)
+    scheduler = Scheduler(engine, chat, envs, config, seed=seed, counts=counts)
+    numbers = [scheduler.add(slot) for slot in slots]
+    scheduler.run(lambda _, trajectory: on_finished(trajectory), should_stop)
+    return [scheduler.finished[number] for number in numbers]
+
+
+def play_groups(
+    engine: Engine,
+    chat: Chat,
+    envs: EnvPool,
+    tasks: Iterable[Task],
+    planner: Planner,
+    config: RolloutConfig,
+    *,
+    num_groups: int | None = None,
+    is_wanted: Callable[[list[Trajectory]], bool] | None = None,
+    seed: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_finished: OnGroup = lambda group: None,
+    counts: RolloutCounts | None = None,
+) -> list[list[Trajectory]]:
+    """Plays the rounds that a planner asks for, each task at its own pace.
+
+    With `is_wanted` each group that is not is replaced by the next task at once (dynamic sampling, DAPO,
+    arXiv:2503.14476, section 3.2, which samples whole batches anew). Which groups come back depends on the
+    tasks' outcomes alone and not on who was faster: they are the first wanted ones in the order of the
+    tasks, so that short episodes have no advantage.
+
+    Args:
+        engine: As for `rollout`, as are `chat`, `envs`, `config`, `seed`, `should_stop`, and `counts`.
+        chat: See there.
+        envs: See there.
+        tasks: What to play, in order; one is taken when its first rollout may begin. A task that comes
+            again is sampled with other seeds.
+        planner: Asked for each task's next round when its last one is over.
+        config: See there; `max_groups` bounds the replacements.
+        num_groups: Groups to play, or with `is_wanted` to find; None for one per task.
+        is_wanted: Whether a finished group is worth learning from; None for all.
+        seed: See there.
+        should_stop: See there.
+        on_finished: Called with each group as it ends, also with one that is not wanted.
+        counts: See there.
+
+    Returns:
+        The (wanted) groups in the order of their tasks, each in the order of its slots; fewer than
+        `num_groups` where tasks or `max_groups` ran out.
+
+    Raises:
+        RolloutInterruptedError: As `rollout`.
+        RolloutFailedError: As `rollout`.
+    """
+    scheduler = Scheduler(engine, chat, envs, config, seed=seed, counts=counts)
+    play = _GroupPlay(scheduler, iter(tasks), planner, is_wanted, on_finished)
+    if num_groups is not None:
+        play.max_groups = num_groups
+        if is_wanted is not None:
+            play.max_groups = max(num_groups, config.max_groups or _MAX_REPLACEMENTS * num_groups)
+    first = num_groups if num_groups is not None else play.max_groups
+    while play.num_begun < first and play.begin():
+        pass
+    scheduler.run(play.on_trajectory, should_stop)
+    return [group.trajectories for group in play.groups if group.is_wanted]
 
 
 def rollout_groups(
     engine: Engine,
     chat: Chat,
     envs: EnvPool,
-    tasks: Sequence[Any],
+    tasks: Sequence[Task],
     planner: Planner,
     config: RolloutConfig,
     *,
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Trajectory]:
-    """Plays the rounds that a planner asks for, for all tasks together round by round."""
-    groups: list[list[Trajectory]] = [[] for _ in tasks]
-    for round_index in range(16):
-        slots: list[Slot] = []
-        owners: list[int] = []
-        for i, task in enumerate(tasks):
-            planned = planner.plan(task, groups[i], round_index)
-            slots += planned
-            owners += [i] * len(planned)
-        if not slots:
-            break
-        try:
-            played = rollout(engine, chat, envs, slots, config, seed=seed, should_stop=should_stop)
-        except RolloutInterruptedError as stop:
-            done = [t for group in groups for t in group]
-            raise RolloutInterruptedError(done + stop.trajectories) from None
-        for i, trajectory in zip(owners, played, strict=True):
-            groups[i].append(trajectory)
+    """All trajectories of `play_groups` in one list."""
+    groups = play_groups(
+        engine, chat, envs, tasks, planner, config, seed=seed, should_stop=should_stop
+    )
     return [trajectory for group in groups for trajectory in group]
 
 
-class _Scheduler:
-    """The loop behind `rollout`: completions go to environments, observations to the engine."""
+@dataclass(kw_only=True)
+class _Group:
+    """The rollouts of one task."""
+
+    task: Task
+    repeat: int
+    trajectories: list[Trajectory] = field(default_factory=list)
+    num_rounds: int = 0
+    round: dict[int, Trajectory | None] = field(default_factory=dict)  # by number; None: not yet
+    is_wanted: bool = False
+
+
+class _GroupPlay:
+    """Begins groups, and their next rounds as their rollouts end."""
 
     def __init__(
         self,
-        engine: Engine,
-        chat: Chat,
-        envs: EnvPool,
-        config: RolloutConfig,
-        seed: int,
-        on_finished: Callable[[Trajectory], object],
+        scheduler: Scheduler,
+        tasks: Iterator[Task],
+        planner: Planner,
+        is_wanted: Callable[[list[Trajectory]], bool] | None,
+        on_finished: OnGroup,
     ) -> None:
-        self.engine = engine
-        self.chat = chat
-        self.envs = envs
-        self.config = config
-        self.seed = seed
+        self.scheduler = scheduler
+        self.tasks = tasks
+        self.planner = planner
+        self.is_wanted = is_wanted
         self.on_finished = on_finished
-        self.in_engine: dict[str, int] = {}  # request id -> slot number
-        self.in_env: dict[Future[Any], int] = {}
-        self.running: dict[int, _Running] = {}
-        self.finished: dict[int, Trajectory] = {}
-        self.pool = (
-            ThreadPoolExecutor(config.num_env_workers, thread_name_prefix="maskgym-env")
-            if config.num_env_workers
-            else None
-        )
+        self.groups: list[_Group] = []
+        self.max_groups = 2**63
+        self._owners: dict[int, _Group] = {}
+        self._seen: Counter[str] = Counter()
 
-    def run(self, slots: Sequence[Slot], should_stop: Callable[[], bool]) -> list[Trajectory]:
-        try:
-            waiting = deque(enumerate(slots))
-            while self.running or waiting:
-                self._start(waiting)
-                if should_stop():
-                    self._abort_all()
-                    raise RolloutInterruptedError([self.finished[n] for n in sorted(self.finished)])
-                for completion in self.engine.poll():
-                    self._after_engine(completion)
-                self._collect_envs(is_engine_idle=self.engine.num_unfinished == 0)
-                self._enforce_deadlines()
-        finally:
-            if self.pool is not None:
-                self.pool.shutdown(wait=False, cancel_futures=True)
-        return [self.finished[number] for number in range(len(slots))]
+    @property
+    def num_begun(self) -> int:
+        return len(self.groups)
 
-    def _start(self, waiting: deque[tuple[int, Slot]]) -> None:
-        limit = self.config.max_episodes or len(self.running) + len(waiting)
-        while waiting and len(self.running) < limit:
-            number, slot = waiting.popleft()
-            run = _Running(slot=slot, env=self.envs.acquire(), started_s=time.monotonic())
-            self.running[number] = run
-            options = {"task": slot.task, "scaffold": slot.scaffold}
-            self._call_env(number, run.env.reset, options=options)
+    def begin(self) -> bool:
+        """Begins the next task's group; False where there is none, or no more are allowed."""
+        if self.num_begun >= self.max_groups or (task := next(self.tasks, None)) is None:
+            return False
+        group = _Group(task=task, repeat=self._seen[task.task_id])
+        self._seen[task.task_id] += 1
+        self.groups.append(group)
+        self.scheduler.counts.num_groups += 1
+        self._next_round(group)
+        return True
 
-    def _call_env(self, number: int, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        if self.pool is not None:
-            self.in_env[self.pool.submit(call, *args, **kwargs)] = number
-            return
-        future: Future[Any] = Future()
-        try:
-            future.set_result(call(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        self._after_env(number, future)
+    def on_trajectory(self, number: int, trajectory: Trajectory) -> None:
+        group = self._owners.pop(number)
+        group.round[number] = trajectory
+        if all(group.round.values()):
+            self._next_round(group)
 
-    def _collect_envs(self, *, is_engine_idle: bool) -> None:
-        if not self.in_env:
-            return
-        timeout = 0.05 if is_engine_idle else 0.0
-        done, _ = wait(self.in_env, timeout=timeout, return_when=FIRST_COMPLETED)
-        for future in done:
-            self._after_env(self.in_env.pop(future), future)
+    def _next_round(self, group: _Group) -> None:
+        group.trajectories += [t for t in group.round.values() if t is not None]
+        slots: list[Slot] = []
+        if group.num_rounds < _MAX_ROUNDS:
+            slots = self.planner.plan(group.task, group.trajectories, group.num_rounds)
+        group.num_rounds += 1
+        group.round = {}
+        for slot in slots:
+            number = self.scheduler.add(slot, repeat=group.repeat)
+            group.round[number] = None
+            self._owners[number] = group
+        if not slots:
+            self._end(group)
 
-    def _after_env(self, number: int, future: "Future[Any]") -> None:
-        run = self.running.get(number)
-        if run is None:  # its deadline passed meanwhile
-            return
-        error = future.exception()
-        if error is not None:
-            self._finish(number, end_reason="env_error", error=f"{type(error).__name__}: {error}")
-            return
-        result = future.result()
-        if run.completion is None:
-            self._after_reset(number, run, *result)
-        else:
-            self._after_step(number, run, *result)
-
-    def _after_reset(
-        self, number: int, run: _Running, observation: dict[str, str], info: dict[str, Any]
-    ) -> None:
-        text, run.scaffold = observation["text"], observation["scaffold"]
-        run.sandbox_tier = str(info.get("sandbox_tier", ""))
-        run.bare_prompt_ids = tuple(self.chat.prompt_ids(text))
-        guided = self.chat.prompt_ids(text, run.scaffold) if run.scaffold else run.bare_prompt_ids
-        run.new_ids = tuple(guided)
-        run.context = list(guided)
-        self._submit(number, run)
-
-    def _after_step(
-        self,
-        number: int,
-        run: _Running,
-        observation: dict[str, str],
-        reward: float,
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-    ) -> None:
-        completion = run.completion
-        assert completion is not None
-        is_over = bool(terminated or truncated)
-        run.turns.append(
-            Turn(
-                prompt_ids=run.new_ids,
-                action_ids=completion.token_ids,
-                logprobs=completion.logprobs,
-                action_text=run.action_text,
-                observation="" if is_over else observation["text"],
-                action=str(info.get("action", "")),
-                tool_error=str(info.get("tool_error", "")),
-                finish_reason=completion.finish_reason.value,
-                weight_version=completion.weight_version,
-                passage_ids=tuple(str(p) for p in info.get("passage_ids", ())),
-            )
-        )
-        run.context += completion.token_ids
-        if is_over:
-            self._finish(number, reward=float(reward), info=info)
-            return
-        scaffold = observation.get("scaffold", "")
-        run.scaffold = "\n".join(filter(None, (run.scaffold, scaffold)))
-        run.new_ids = tuple(
-            self.chat.observation_ids(observation["text"], scaffold, after_ids=completion.token_ids)
-        )
-        run.context += run.new_ids
-        self._submit(number, run)
-
-    def _submit(self, number: int, run: _Running) -> None:
-        left = self.engine.max_model_len - len(run.context)
-        if self.config.max_action_tokens is not None:
-            left = min(left, self.config.max_action_tokens - run.num_action_tokens)
-        if left < 1:
-            self._finish(number, end_reason="context")
-            return
-        request_id = f"{number}.{len(run.turns)}"
-        params = SamplingParams(
-            max_tokens=min(self.config.max_tokens_per_turn, left),
-            temperature=self.config.temperature,
-            stop=self.config.stop,
-            seed=request_seed(self.seed, run.slot, len(run.turns)),
-        )
-        self.in_engine[request_id] = number
-        self.engine.submit(
-            Request(request_id=request_id, prompt_ids=tuple(run.context), params=params)
-        )
-
-    def _after_engine(self, completion: Completion) -> None:
-        number = self.in_engine.pop(completion.request_id, None)
-        run = self.running.get(number) if number is not None else None
-        if number is None or run is None:
-            return
-        if completion.finish_reason is FinishReason.ABORT:
-            self._finish(number, end_reason="aborted")
-            return
-        run.completion = completion
-        run.action_text = self.chat.action_text(completion.token_ids)
-        self._call_env(number, run.env.step, run.action_text)
-
-    def _finish(
-        self,
-        number: int,
-        *,
-        reward: float = 0.0,
-        info: dict[str, Any] | None = None,
-        end_reason: str = "",
-        error: str = "",
-    ) -> None:
-        run = self.running.pop(number)
-        self.finished[number] = Trajectory.of_episode(
-            run.slot.task,
-            run.turns,
-            info or {},
-            end_reason=end_reason,
-            group=run.slot.group,
-            reward=reward,
-            scaffold=run.scaffold,
-            scaffold_policy=run.slot.scaffold if run.scaffold else "",
-            bare_prompt_ids=run.bare_prompt_ids,
-            train_on=run.slot.train_on,
-            error=error,
-            sandbox_tier=run.sandbox_tier,
-        )
-        self.on_finished(self.finished[number])
-        if not error and end_reason not in ("deadline", "aborted"):
-            self.envs.release(run.env)  # one that raised or may still be stepping is not used again
-
-    def _enforce_deadlines(self) -> None:
-        if self.config.deadline_s is None:
-            return
-        now = time.monotonic()
-        late = [n for n, r in self.running.items() if now - r.started_s > self.config.deadline_s]
-        for number in late:
-            self.engine.abort([r for r, n in self.in_engine.items() if n == number])
-            self._finish(number, end_reason="deadline")
-
-    def _abort_all(self) -> None:
-        self.engine.abort(list(self.in_engine))
-        while self.engine.num_unfinished:
-            self.engine.poll()
-        self.running.clear()
-
-
-def request_seed(seed: int, slot: Slot, turn: int) -> int:
-    """A seed of the request's own: the same whatever else is in flight."""
-    key = f"{seed}|{slot.task.task_id}|{slot.scaffold}|{slot.index}|{turn}"
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big")
+    def _end(self, group: _Group) -> None:
+        group.is_wanted = self.is_wanted is None or self.is_wanted(group.trajectories)
+        self.on_finished(group.trajectories)
+        if not group.is_wanted:
+            self.scheduler.counts.num_unwanted_groups += 1
+            self.begin()

@@ -1,12 +1,10 @@
-"""A run's records in, one folder out: configuration, metrics, trajectories, checkpoints.
+"""A run's records in, one folder out: configuration, metrics, trajectories; where checkpoints are.
 
-Everything is readable at any moment: lines are appended whole, checkpoints appear by renaming.
+Everything is readable at any moment: lines are appended whole, files appear by renaming.
 """
 
 import json
 import os
-import random
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -89,9 +87,14 @@ class RunFolder:
                 continue
         return rows
 
-    def forget_after(self, step: int) -> None:
-        """Drops metrics and trajectories of later steps than `step`: a resumed run redoes them."""
-        kept = [row for row in self.metrics() if row.get("step", 0) <= step]
+    def forget_after(self, step: int, *, supervised_step: int | None = None) -> None:
+        """Drops metrics and trajectories of later steps than these: a resumed run redoes them."""
+        last = float("inf") if supervised_step is None else supervised_step
+        kept = [
+            row
+            for row in self.metrics()
+            if row.get("step", 0) <= step and row.get("supervised_step", 0) <= last
+        ]
         temporary = self.path / "metrics.jsonl.partial"
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         os.replace(temporary, self.path / "metrics.jsonl")
@@ -117,33 +120,18 @@ class RunFolder:
             if line:
                 yield Trajectory.from_row(json.loads(line))
 
-    def save_checkpoint(
-        self, step: int, *, model: Any, tokenizer: Any, state: dict[str, Any], keep: int
-    ) -> Path:
-        """Writes `checkpoints/step-<n>`: model in Hugging Face form, trainer state, RNG states.
+    @property
+    def checkpoints_path(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.path / "checkpoints"
 
-        The folder appears by renaming, so it is whole or not there. Only the last `keep` stay.
-        """
-        import torch  # here: an evaluation of an endpoint has a run folder and no torch
-
-        folder = self.path / "checkpoints"
-        target = folder / f"step-{step:06d}"
-        temporary = folder / f".partial-{step:06d}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        torch.save({**state, "rng": rng_state()}, temporary / "trainer.pt")
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-        for old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old)
-        return target
+    def has_checkpoint(self) -> bool:
+        """Whether the run can be resumed."""
+        return bool(self.checkpoints())
 
     def checkpoints(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted((self.path / "checkpoints").glob("step-*"))
+        return whole_checkpoints(self.checkpoints_path)
 
     def last_checkpoint(self) -> Path:
         """The newest checkpoint.
@@ -159,32 +147,19 @@ class RunFolder:
         return found[-1]
 
 
-def load_trainer_state(checkpoint: Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote, without the model; restores nothing by itself."""
-    import torch
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in a folder, oldest first.
 
-    state: dict[str, Any] = torch.load(checkpoint / "trainer.pt", weights_only=False)
-    return state
-
-
-def rng_state() -> dict[str, Any]:
-    """States of the random number generators of Python, numpy and torch."""
-    import torch
-
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-    }
+    One that is `.replaced` counts where the one that replaces it is not there: the process was killed
+    between two renamings.
+    """
+    found = {_step_of(path): path for path in folder.glob(".replaced-*")}
+    found |= {_step_of(path): path for path in folder.glob("step-*")}
+    return [found[step] for step in sorted(found)]
 
 
-def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Puts back what `rng_state` gave."""
-    import torch
-
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
+def _step_of(path: Path) -> int:
+    return int(path.name.rsplit("-", 1)[1])
 
 
 def plain_values(value: Any) -> Any:

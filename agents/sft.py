@@ -1,119 +1,262 @@
-"""Expert traces in, supervised token sequences out: the expert plays the real environment.
+"""Tasks with expert traces in, what is imitated of them out: as a stage, or beside rollouts."""
 
-The expert's actions are stepped through the environment, so observations are the real ones and never
-trained on; only the expert's own tokens carry loss.
-"""
-
+import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import fmean
+from threading import Lock
 
-from ..envs import Task, TextEnv, Verdict
-from ..envs.experts import expert_actions
+from ..envs import Task, TextEnv
 from .chat import Chat
+from .env_pool import EnvPool
+from .experts import Lesson as Lesson
+from .experts import UnusableExpertError, expert_sequences, play_expert
+from .experts import expert_trajectories as expert_trajectories
+from .guidance import group_name
 from .learner import Learner
-from .trajectory import TokenSequence, Trajectory, Turn
+from .learner_config import learning_rate
+from .sample import Sample
+from .task_stream import TaskStream
+from .trajectory import TokenSequence, Trajectory
+
+MIXES = ("none", "likelihood", "expert_row")
+_MAX_KEPT = 20_000
+_MAX_SUBSTITUTES = 100
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lesson:
-    """A task for the supervised warm start, and the scaffold to show with it."""
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig:
+    """Imitation of expert traces, before reinforcement learning or within it."""
 
-    task: Task
-    scaffold: str = ""
-    """Mask policy of the scaffold; empty for a bare prompt."""
+    num_steps: int = 0
+    """Optimiser steps of imitation before the first rollout; 0 for none."""
 
+    batch_size: int = 64
+    """Expert trajectories in a step, over all ranks."""
 
-def play_expert(env: TextEnv, chat: Chat, lesson: Lesson) -> Trajectory:
-    """The trajectory of an expert that plays one task, log-probabilities 0.
+    lr: float | None = None
+    """Learning rate of the stage; None for the learner's own."""
 
-    Raises:
-        ValueError: If the task has no expert trace, or the trace does not reach the target: a wrong
-            expert is not imitated.
-    """
-    task = lesson.task
-    if task.expert_trace is None:
-        raise ValueError(f"Task {task.task_id!r} has no expert trace to imitate.")
-    observation, info = env.reset(options={"task": task, "scaffold": lesson.scaffold})
-    text, scaffold = observation["text"], observation["scaffold"]
-    bare_prompt = tuple(chat.prompt_ids(text))
-    new_ids = tuple(chat.prompt_ids(text, scaffold)) if scaffold else bare_prompt
-    answer = task.answers[0] if task.answers else ""
-    turns: list[Turn] = []
-    reward, is_over = 0.0, False
-    for action in expert_actions(task.expert_trace, env.protocol, answer):
-        if is_over:
-            break
-        observation, reward, terminated, truncated, info = env.step(action)
-        is_over = terminated or truncated
-        ids = tuple(chat.action_ids(action))
-        turns.append(
-            Turn(
-                prompt_ids=new_ids,
-                action_ids=ids,
-                logprobs=(0.0,) * len(ids),
-                action_text=action,
-                observation="" if is_over else observation["text"],
-                action=str(info["action"]),
-                tool_error=str(info["tool_error"]),
+    warmup_share: float = 0.0
+    """Share of the stage over which the learning rate rises from 0; it then falls along a cosine."""
+
+    scaffold_policy: str = ""
+    """Mask policy of the scaffold that the expert's prompts show; empty for bare prompts."""
+
+    mix: str = "none"
+    """Experts within reinforcement learning: "none", "likelihood" (imitation of the step's tasks, beside
+    their rollouts), or "expert_row" (the expert as a member of the bare group, as in LUFFY; set
+    `loss.off_policy_gamma` for its shape)."""
+
+    mix_weight: float = 0.1
+    """Mix "likelihood": the weight of an expert's token beside a sampled one of advantage 1."""
+
+    num_workers: int = 8
+    """Experts that play at once, each in an environment of its own."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise ValueError(f"num_workers is {self.num_workers}; give at least 1.")
+        if self.num_steps < 0 or self.batch_size < 1:
+            raise ValueError(
+                f"num_steps is {self.num_steps} and batch_size {self.batch_size}; give at least 0 and 1."
             )
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"lr is {self.lr}; it must be above 0, or None for the learner's.")
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share is {self.warmup_share}; it lies between 0 and 1.")
+        if self.mix not in MIXES:
+            raise ValueError(f"mix is {self.mix!r}; choose one of {', '.join(MIXES)}.")
+        if not self.mix_weight > 0:
+            raise ValueError(f"mix_weight is {self.mix_weight}; it must be above 0.")
+
+    def lr_at(self, step: int) -> float | None:
+        """Learning rate of the stage's step after `step` ones; None for the learner's own."""
+        if self.lr is None:
+            return None
+        return learning_rate(
+            self.lr,
+            step,
+            warmup_steps=round(self.warmup_share * self.num_steps),
+            decay_steps=self.num_steps if self.warmup_share else 0,
         )
-        if not is_over:
-            new_ids = tuple(
-                chat.observation_ids(observation["text"], observation["scaffold"], after_ids=ids)
-            )
-    if not is_over or info["verdict"] != Verdict.CORRECT:
-        raise ValueError(
-            f"The expert trace of task {task.task_id!r} does not solve it (end: "
-            f"{info['end_reason'] or 'none'}, verdict: {info['verdict'] or 'none'}). Leave the task "
-            "out of the warm start, or mend its trace."
-        )
-    return Trajectory(
-        task_id=task.task_id,
-        group=f"{task.task_id}|expert|{lesson.scaffold}",
-        turns=tuple(turns),
-        reward=reward,
-        verdict=Verdict(info["verdict"]),
-        end_reason=str(info["end_reason"]),
-        answer=str(info["answer"]),
-        scaffold=scaffold,
-        scaffold_policy=lesson.scaffold if scaffold else "",
-        bare_prompt_ids=bare_prompt,
-        question=task.question,
-        gold=task.answers,
-    )
 
 
-def expert_trajectories(
-    env: TextEnv,
-    chat: Chat,
-    lessons: Iterable[Lesson],
-    *,
-    max_tokens: int,
-    on_skip: Callable[[str], None] = lambda reason: None,
-) -> Iterator[Trajectory]:
-    """Plays many lessons; one that cannot be played, or is too long, is reported and left out.
+class SupervisedStage:
+    """Plays experts when they are needed, each once, and hands out what is imitated.
 
-    Args:
-        env: An environment of the lessons' domain.
-        chat: Renders the episodes.
-        lessons: Tasks with expert traces.
-        max_tokens: Longest trajectory to keep.
-        on_skip: Called with the reason for each lesson left out.
+    What stands in a batch is a function of the seed and the step alone, so that a resumed run goes on as
+    it would have. An expert that is wrong, too long, or breaks its environment is left out and counted.
     """
-    for lesson in lessons:
+
+    def __init__(
+        self,
+        envs: EnvPool,
+        chat: Chat,
+        tasks: Sequence[Task],
+        config: SupervisedConfig,
+        *,
+        max_tokens: int,
+        seed: int = 0,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Plays nothing yet.
+
+        Args:
+            envs: Where environments come from.
+            chat: Renders the episodes.
+            tasks: Those of the training.
+            config: The stage.
+            max_tokens: Longest expert trajectory.
+            seed: Fixes the order.
+            report: Takes a line for the first expert of each kind that is left out.
+        """
+        self.config = config
+        self.left_out: Counter[str] = Counter()
+        """Experts that were played or looked at and left out, by the reason."""
+        self.num_played = 0
+        """Experts that were played to a good end."""
+        self._envs = envs
+        self._chat = chat
+        self._tasks = tasks
+        self._max_tokens = max_tokens
+        self._seed = seed
+        self._report = report
+        self._known: OrderedDict[str, Trajectory | None] = OrderedDict()
+        self._lock = Lock()  # a pool of environments serves one thread at a time
+
+    def batch(self, step: int, *, rank: int = 0, size: int = 1) -> list[TokenSequence]:
+        """What is imitated in a step; of several ranks, one rank's share of it.
+
+        A place whose expert is left out goes to another expert, which is drawn for this place.
+
+        Args:
+            step: From 1.
+            rank: Of `size` ranks.
+            size: Ranks that share the batch.
+
+        Raises:
+            ValueError: If hardly any task has an expert that can be imitated.
+        """
+        first = (step - 1) * self.config.batch_size
+        places = range(first, first + self.config.batch_size)[rank::size]
+        self._play_together([next(self._candidates(place)) for place in places])
+        return [sequence for place in places for sequence in expert_sequences(self._at(place))]
+
+    def mixed(
+        self, tasks: Sequence[Task], groups: Sequence[Sequence[Trajectory]]
+    ) -> list[list[Sample]]:
+        """The experts of a step's tasks, as samples to be learnt from beside the tasks' rollouts.
+
+        With "expert_row" the advantage is the expert's reward less the mean of the bare rollouts, which
+        the expert does not change: Yan et al. 2025, arXiv:2504.14945 (LUFFY). A task without bare
+        rollouts gives none.
+
+        Args:
+            tasks: Those of the step.
+            groups: All rollouts of each.
+
+        Returns:
+            For each task its samples; none where its expert is left out.
+        """
+        if self.config.mix == "none":
+            return [[] for _ in tasks]
+        self._play_together(tasks)
+        return [self._beside(task, group) for task, group in zip(tasks, groups, strict=True)]
+
+    def expert(self, task: Task) -> Trajectory | None:
+        """The trajectory of a task's expert; None for one that is left out."""
+        if task.task_id not in self._known:
+            self._keep(task, self._played(task))
+        self._known.move_to_end(task.task_id)
+        return self._known[task.task_id]
+
+    def _play_together(self, tasks: Sequence[Task]) -> None:
+        """Plays those that are not known yet, several at once: tools may be slow."""
+        new = list(
+            {task.task_id: task for task in tasks if task.task_id not in self._known}.values()
+        )
+        with ThreadPoolExecutor(
+            self.config.num_workers, thread_name_prefix="maskgym-expert"
+        ) as pool:
+            for task, outcome in zip(new, pool.map(self._played, new), strict=True):
+                self._keep(task, outcome)
+
+    def _keep(self, task: Task, outcome: Trajectory | UnusableExpertError) -> None:
+        self._known[task.task_id] = outcome if isinstance(outcome, Trajectory) else None
+        if len(self._known) > _MAX_KEPT:
+            self._known.popitem(last=False)
+        if isinstance(outcome, Trajectory):
+            self.num_played += 1
+            return
+        if not self.left_out[outcome.kind]:
+            self._report(f"An expert is left out of imitation: {outcome}")
+        self.left_out[outcome.kind] += 1
+
+    def _beside(self, task: Task, group: Sequence[Trajectory]) -> list[Sample]:
+        expert = self.expert(task)
+        if expert is None:
+            return []
+        name, advantage = expert.group, self.config.mix_weight
+        if self.config.mix == "expert_row":
+            name = group_name(task.task_id)
+            bare = [t.reward for t in group if t.is_trainable and t.group == name]
+            if not bare:
+                return []
+            advantage = expert.reward - fmean(bare)
+        return [
+            Sample(sequence=sequence, advantage=advantage, group=name)
+            for sequence in expert_sequences(expert)
+        ]
+
+    def _played(self, task: Task) -> Trajectory | UnusableExpertError:
+        """What came of an expert; changes nothing here, so several may be under way."""
+        lesson = Lesson(task=task, scaffold=self.config.scaffold_policy)
+        if task.expert_trace is None:
+            return UnusableExpertError("no_trace", f"Task {task.task_id!r} has no expert trace.")
+        with self._lock:
+            env = self._envs.acquire()
+        if not isinstance(env, TextEnv):
+            raise ValueError(
+                f"Experts are played in text environments of maskgym, not in {type(env).__name__}: only "
+                "those know how an action is written. Turn the supervised stage off."
+            )
+        outcome: Trajectory | UnusableExpertError
         try:
-            trajectory = play_expert(env, chat, lesson)
-        except ValueError as error:
-            on_skip(str(error))
-            continue
-        length = sum(len(t.prompt_ids) + len(t.action_ids) for t in trajectory.turns)
-        if length > max_tokens:
-            on_skip(
-                f"Task {lesson.task.task_id!r} takes {length} tokens; the limit is {max_tokens}."
+            outcome = play_expert(env, self._chat, lesson, max_tokens=self._max_tokens)
+        except UnusableExpertError as error:
+            outcome = error
+        except (
+            Exception
+        ) as error:  # an environment that broke is not used again; its neighbours go on
+            return UnusableExpertError(
+                "env_error", f"The environment of task {task.task_id!r} raised {error!r}."
             )
-            continue
-        yield trajectory
+        self._envs.release(env)
+        return outcome
+
+    def _at(self, place: int) -> Trajectory:
+        for task in self._candidates(place):
+            trajectory = self.expert(task)
+            if trajectory is not None:
+                return trajectory
+        counts = ", ".join(f"{kind} {count}" for kind, count in self.left_out.most_common())
+        raise ValueError(
+            f"None of {_MAX_SUBSTITUTES + 1} tasks has an expert to imitate (left out so far: {counts}). "
+            "Give tasks with traces that solve them, or set num_steps of the supervised stage to 0."
+        )
+
+    def _candidates(self, place: int) -> Iterator[Task]:
+        """The task of a place in the endless order, then substitutes of this place's own."""
+        stream = TaskStream(self._tasks, seed=self._seed)
+        stream.position = place
+        yield next(stream)
+        draw = random.Random(f"{self._seed}|substitute|{place}")
+        for _ in range(_MAX_SUBSTITUTES):
+            yield self._tasks[draw.randrange(len(self._tasks))]
 
 
 def supervised_training(

@@ -1,73 +1,48 @@
 """A configuration in, a trained policy and its run folder out: the loop of rollout, loss, update.
 
-One step: choose tasks, play the planner's rollouts, take advantages within each group, one optimiser
-step, push the weights to the engine. Evaluations are bare. Killed at any moment, it resumes from the
-last checkpoint to the same numbers (on CPU with `num_env_workers=0`, bit for bit).
+One step: take tasks, play the planner's rollouts, take advantages within each group, update the
+weights, hand them to the engine. Supervised steps on expert traces may come first. Evaluations are
+bare. Killed at any moment, a run resumes from the last checkpoint to the same numbers (on CPU with
+`num_env_workers=0`, bit for bit). Under torchrun each rank plays its share of the tasks, and the
+numbers are those of one rank with all of them.
 """
 
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..envs import Task
-from .advantages import group_advantages, is_zero_variance, moved_advantages
+from .alarms import alarms_of
 from .chat import Chat
+from .checkpoints import (
+    CheckpointError,
+    load_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
+from .credit import credit
+from .distributed import World
 from .engines.engine import Engine
 from .env_pool import EnvPool
-from .evaluation.evaluate import Evaluation, evaluate
-from .guidance import GuidanceConfig, group_name, make_planner
-from .learner import Learner, StepStats
-from .rollout import RolloutConfig, RolloutInterruptedError, rollout_groups
-from .run_folder import RunFolder, load_trainer_state, set_rng_state
+from .evaluation.evaluate import Evaluation, evaluate, summarise
+from .guidance import make_planner
+from .learner import Learner
+from .played_tasks import PlayedTask, play_tasks
+from .rollout import RolloutCounts, RolloutFailedError, RolloutInterruptedError
+from .run_folder import RunFolder
+from .sft import SupervisedStage
+from .step_metrics import Row, rollout_metrics, step_line
+from .step_stats import StepStats
+from .task_stream import TaskStream
+from .trackers import Tracker, open_trackers
+from .trainer_config import TrainerConfig
 from .trajectory import Trajectory
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
-    """How long, how often, how many."""
-
-    num_steps: int = 100
-    """Optimiser steps of the run."""
-
-    tasks_per_step: int = 16
-    """Tasks played in each step; each gets the planner's group of rollouts."""
-
-    seed: int = 0
-    """Fixes the order of tasks and what is sampled."""
-
-    eval_every: int = 20
-    """Steps between bare evaluations; 0 for only the first and the last."""
-
-    checkpoint_every: int = 10
-    """Steps between checkpoints; the last step always has one."""
-
-    keep_checkpoints: int = 2
-    """Newest checkpoints that stay on disk."""
-
-    trajectories_every: int = 1
-    """Steps between saved trajectory files; 1 keeps every trajectory."""
-
-    normalise_advantages: bool = True
-    """Whether advantages are divided by the group's standard deviation."""
-
-    max_logprob_gap: float = 0.1
-    """Mean |trainer - engine| log-probability above which a warning is shown: stale weights, a wrong
-    temperature, or a precision problem."""
-
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "tasks_per_step", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
 
 class Trainer:
@@ -86,213 +61,295 @@ class Trainer:
         config: TrainerConfig,
         folder: RunFolder,
         report: Callable[[str], None] = print,
+        progress: Callable[[str], None] = lambda line: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        if not train_tasks:
-            raise ValueError("There is no task to train on.")
+        self.world: World = learner.world
+        if config.tasks_per_step % self.world.size:
+            raise ValueError(
+                f"tasks_per_step is {config.tasks_per_step}, which {self.world.size} ranks cannot share "
+                "out evenly; make it a multiple."
+            )
         self.learner = learner
         self.engine = engine
         self.chat = chat
         self.envs = envs
         self.eval_envs = eval_envs
-        self.train_tasks = train_tasks
         self.eval_tasks = eval_tasks
         self.config = config
         self.folder = folder
-        self.report = report
+        self.report = report if self.world.is_main else _nothing
+        self.progress = progress if self.world.is_main else _nothing
         self.should_stop = should_stop
         self.planner = make_planner(config.guidance)
-        self.num_rollouts = 0
+        self.stream = TaskStream(
+            train_tasks, seed=config.seed, rank=self.world.rank, size=self.world.size
+        )
+        self.experts = SupervisedStage(
+            envs,
+            chat,
+            train_tasks,
+            config.supervised,
+            max_tokens=engine.max_model_len,
+            seed=config.seed,
+            report=self.report,
+        )
         self.step = 0
+        self.supervised_step = 0
+        self.num_rollouts = 0
+        self.best_accuracy = -1.0
+        self._trackers: list[Tracker] = []
 
     def resume(self) -> None:
-        """Puts back the state of the last checkpoint, and drops what came after it.
+        """Puts back the state of the last checkpoint, and drops the records of what came after it.
 
-        The learner's model must have been loaded from that checkpoint's folder.
+        The learner's model must have been loaded as `Learner.load_state_dict` says.
         """
-        state = load_trainer_state(self.folder.last_checkpoint())
+        state = load_checkpoint(
+            self.folder.last_checkpoint(), learner=self.learner, world=self.world
+        )
         self.step = int(state["step"])
+        self.supervised_step = int(state["supervised_step"])
         self.num_rollouts = int(state["num_rollouts"])
-        self.learner.load_state_dict(state["learner"])
-        self.folder.forget_after(self.step)
-        set_rng_state(state["rng"])
-        self.engine.update_weights(self.learner.named_weights(), version=self.step)
+        self.best_accuracy = float(state["best_accuracy"])
+        # Another number of ranks than before goes on behind the last task that one of them took.
+        taken = max(state["positions"]) * len(state["positions"])
+        self.stream.position = -(-taken // self.world.size)
+        self.planner.load_state_dict(state["planner"])
+        rngs = state["rngs"]
+        set_rng_state(rngs[self.world.rank % len(rngs)])
+        if self.world.is_main:
+            self.folder.forget_after(self.step, supervised_step=self.supervised_step)
+        self.world.barrier()
+        self._push_weights()
 
     def run(self) -> bool:
         """Trains up to `num_steps`; whether it got there (False: it was asked to stop)."""
+        if self.world.is_main:
+            self._trackers = open_trackers(
+                self.config.trackers,
+                self.folder.path,
+                config=self.folder.config,
+                first_step=self.step + 1,
+            )
         try:
-            if self.step == 0:
-                if not self.folder.metrics():  # else it was killed after this evaluation
-                    self._evaluate()
+            self._push_weights()  # a server that runs elsewhere may still have those of another run
+            self._imitate()
+            if self.step == 0 and not self._has_first_evaluation():
+                self._log({}, self._evaluate())
                 self._checkpoint()
             while self.step < self.config.num_steps:
-                if self.should_stop():
-                    raise RolloutInterruptedError([])
+                self._stop_if_asked()
                 self._train_step()
         except RolloutInterruptedError:
             self._checkpoint()  # weights are those of the last whole step
             return False
+        except (RolloutFailedError, FloatingPointError):
+            if self.world.size == 1:  # other ranks do not know and would not come to this call
+                self._checkpoint()
+            raise
+        finally:
+            for tracker in self._trackers:
+                tracker.close()
         return True
+
+    def _imitate(self) -> None:
+        """The supervised stage, or what is left of it."""
+        config = self.config.supervised
+        if self.supervised_step >= config.num_steps:
+            return
+        rank, size = self.world.rank, self.world.size
+        while self.supervised_step < config.num_steps:
+            self._stop_if_asked()
+            batch = self.experts.batch(self.supervised_step + 1, rank=rank, size=size)
+            stats = self.learner.supervised_step(batch, lr=config.lr_at(self.supervised_step))
+            self.supervised_step += 1
+            line = (
+                f"expert traces {self.supervised_step}/{config.num_steps}  loss {stats.loss:.3f}  "
+                f"{stats.times.total_s:.1f} s"
+            )
+            is_last = self.supervised_step == config.num_steps
+            (self.report if is_last else self.progress)(line)
+            if self.world.is_main:
+                row = {"supervised_step": self.supervised_step, "supervised/loss": stats.loss}
+                self.folder.append_metrics({"step": 0, "num_rollouts": 0, **row})
+            if self.supervised_step % self.config.checkpoint_every == 0 and not is_last:
+                self._checkpoint()
+        self.learner.restart()
+        self._push_weights()
+        self._checkpoint()
 
     def _train_step(self) -> None:
         config, step = self.config, self.step + 1
         started_s = time.perf_counter()
-        tasks = self._tasks_of(step)
-        trajectories = rollout_groups(
+        self.planner.step = step
+        counts = RolloutCounts()
+        played = play_tasks(
             self.engine,
             self.chat,
             self.envs,
-            tasks,
+            self.stream,
             self.planner,
-            config.rollout,
+            config,
+            self.world,
             seed=_mix(config.seed, step),
             should_stop=self.should_stop,
+            on_finished=self._progress_of(step),
+            counts=counts,
         )
         rollout_s = time.perf_counter() - started_s
-        advantages, num_flat, num_groups = self._advantages(trajectories)
-        used = [(t, a) for t, a in zip(trajectories, advantages, strict=True) if a is not None]
-        stats = self.learner.policy_step([t.sequence() for t, _ in used], [a for _, a in used])
-        self.engine.update_weights(self.learner.named_weights(), version=step)
+        if sleep := getattr(self.engine, "sleep", None):  # engines that may lend the GPU's memory
+            sleep()
+        stats, row = self._learn(played)
+        pushed_s = time.perf_counter()
+        self._push_weights(version=step)
+        trajectories = list(chain.from_iterable(each.trajectories for each in played))
         self.step = step
         self.num_rollouts += len(trajectories)
-        row = self._metrics(trajectories, stats, num_flat, num_groups)
-        times = {"rollout_s": rollout_s, "step_s": time.perf_counter() - started_s}
-        if step % config.trajectories_every == 0 or step == config.num_steps:
-            self.folder.write_trajectories(f"step-{step:06d}", trajectories)
+        metrics = rollout_metrics(trajectories, counts)
+        row = metrics | row | {f"train/{name}": value for name, value in stats.metrics().items()}
+        ended_s = time.perf_counter()
+        times = {
+            "rollout_s": rollout_s,
+            "update_s": stats.times.total_s,
+            "push_s": ended_s - pushed_s,
+            "step_s": ended_s - started_s,
+            "sampled_tokens_per_s": (metrics["num_sampled_tokens"] or 0) / rollout_s,
+            "trained_tokens_per_s": stats.num_tokens / max(stats.times.total_s, 1e-9),
+        }
         is_last = step == config.num_steps
-        evaluation = None
+        if self.world.is_main and (step % config.trajectories_every == 0 or is_last):
+            self.folder.write_trajectories(f"step-{step:06d}", trajectories)
+        evaluation, is_best = None, False
         try:
             if is_last or (config.eval_every and step % config.eval_every == 0):
-                evaluation = self._evaluate(write=False)
-                row |= {f"eval/{k}": v for k, v in evaluation.to_row().items()}
+                evaluation = self._evaluate()
+                is_best = evaluation.accuracy.mean > self.best_accuracy
+                self.best_accuracy = max(self.best_accuracy, evaluation.accuracy.mean)
         finally:  # an evaluation that is interrupted does not take the step's own numbers with it
-            self.folder.append_metrics({**row, "time": times})
-        if is_last or step % config.checkpoint_every == 0:
-            self._checkpoint()
-        self._say(row, times, evaluation)
+            self._log(row, evaluation, times=times)
+        if is_last or is_best or step % config.checkpoint_every == 0:
+            self._checkpoint(is_best=is_best)
 
-    def _tasks_of(self, step: int) -> list[Task]:
-        """The tasks of a step: a function of the seed and the step, so a resumed run continues it."""
-        size, need = len(self.train_tasks), self.config.tasks_per_step
-        chosen: list[Task] = []
-        orders: dict[int, NDArray[np.int64]] = {}  # epoch -> order; a step may reach into the next
-        for position in range((step - 1) * need, step * need):
-            epoch, place = divmod(position, size)
-            if size <= 100_000:
-                if epoch not in orders:
-                    rng = np.random.default_rng((self.config.seed, epoch))
-                    orders[epoch] = rng.permutation(size)
-                index = int(orders[epoch][place])
-            else:
-                index = random.Random(f"{self.config.seed}|{position}").randrange(size)
-            chosen.append(self.train_tasks[index])
-        return chosen
-
-    def _advantages(
-        self, trajectories: Sequence[Trajectory]
-    ) -> tuple[list[float | None], int, int]:
-        """Advantage of each trajectory, None where it is not trained on; flat groups and groups."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for i, trajectory in enumerate(trajectories):
-            if trajectory.is_trainable:
-                groups[trajectory.group].append(i)
-        advantages: list[float | None] = [None] * len(trajectories)
-        num_flat = 0
-        for members in groups.values():
-            if len(members) < 2:
-                continue
-            rewards = np.array([trajectories[i].reward for i in members])
-            first = trajectories[members[0]]
-            bare = [trajectories[i].reward for i in groups.get(group_name(first.task_id), ())]
-            if first.is_guided and first.train_on == "bare" and bare:
-                values = moved_advantages(rewards, baseline=float(np.mean(bare)))
-                num_flat += not values.any()
-            else:
-                values = group_advantages(rewards, normalise=self.config.normalise_advantages)
-                num_flat += is_zero_variance(rewards)
-            for i, value in zip(members, values, strict=True):
-                advantages[i] = float(value)
-        return advantages, num_flat, len(groups)
-
-    def _metrics(
-        self,
-        trajectories: Sequence[Trajectory],
-        stats: StepStats,
-        num_flat: int,
-        num_groups: int,
-    ) -> dict[str, Any]:
-        bare = [t for t in trajectories if not t.is_guided]
-        guided = [t for t in trajectories if t.is_guided]
-        turns = [turn for t in trajectories for turn in t.turns]
-        return {
-            "step": self.step,
-            "num_rollouts": self.num_rollouts,
-            "reward/bare": _mean([t.reward for t in bare]),
-            "reward/guided": _mean([t.reward for t in guided]),
-            "guided_share": len(guided) / len(trajectories),
-            "zero_variance_groups": num_flat / max(num_groups, 1),
-            "num_failed": sum(not t.is_trainable for t in trajectories),
-            "truncated_share": _mean([float(t.end_reason != "answered") for t in trajectories]),
-            "invalid_action_share": _mean([float(turn.action == "invalid") for turn in turns]),
-            "tool_error_share": _mean([float(bool(turn.tool_error)) for turn in turns]),
-            "mean_turns": len(turns) / len(trajectories),
-            "mean_action_tokens": _mean([float(t.num_action_tokens) for t in trajectories]),
-            **{f"train/{name}": value for name, value in asdict(stats).items()},
-        }
-
-    def _evaluate(self, *, write: bool = True) -> Evaluation:
-        evaluation, trajectories = evaluate(
-            self.engine,
-            self.chat,
-            self.eval_envs,
-            self.eval_tasks,
-            replace(self.config.rollout, temperature=0.0),
-            should_stop=self.should_stop,
+    def _learn(self, played: Sequence[PlayedTask]) -> tuple[StepStats, Row]:
+        """The updates that a step's rollouts give, and the numbers of their groups."""
+        for each in played:
+            self.planner.update(each.outcome)
+        wanted = [each for each in played if each.is_wanted]
+        groups = [self.planner.trained(each.trajectories) for each in wanted]
+        credited = credit(
+            groups,
+            self.config.advantages,
+            self.config.filters,
+            played=[each.trajectories for each in wanted],
         )
-        self.folder.write_trajectories(f"eval-{self.step:06d}", trajectories)
-        if write:
-            row = {f"eval/{k}": v for k, v in evaluation.to_row().items()}
-            self.folder.append_metrics(
-                {"step": self.step, "num_rollouts": self.num_rollouts, **row}
-            )
-            self.report(f"step {self.step:4d}  bare accuracy {evaluation.accuracy}")
-        return evaluation
+        own = [i for i, each in enumerate(wanted) if each.rank == self.world.rank]
+        samples = [sample for i in own for sample in credited.samples[i]]
+        experts = self.experts.mixed(
+            [wanted[i].task for i in own], [wanted[i].trajectories for i in own]
+        )
+        for i, rows in zip(own, experts, strict=True):  # in the group that `credit` named
+            samples += [replace(row, group=f"{i}|{row.group}") for row in rows]
+        stats = self.learner.policy_update(samples)
+        guidance = self.planner.metrics([each.outcome for each in played])
+        return stats, {**credited.metrics, **guidance}
 
-    def _checkpoint(self) -> None:
+    def _evaluate(self) -> Evaluation:
+        """A bare evaluation, shared out among the ranks; its trajectories are saved."""
+        rank, size = self.world.rank, self.world.size
+        own, is_interrupted = self.eval_tasks[rank::size], False
+        played: list[Trajectory] = []
+        try:
+            if own:
+                config = replace(self.config.rollout, temperature=0.0)
+                _, played = evaluate(
+                    self.engine,
+                    self.chat,
+                    self.eval_envs,
+                    own,
+                    config,
+                    should_stop=self.should_stop,
+                )
+        except RolloutInterruptedError:
+            is_interrupted = True
+        if self.world.max(int(is_interrupted)):
+            raise RolloutInterruptedError([])
+        shares = self.world.gather(played)
+        trajectories = [shares[i % size][i // size] for i in range(len(self.eval_tasks))]
+        if self.world.is_main:
+            self.folder.write_trajectories(f"eval-{self.step:06d}", trajectories)
+        return summarise(self.eval_tasks, trajectories)
+
+    def _progress_of(self, step: int) -> Callable[[list[Trajectory]], None]:
+        """Shows how far this rank's rollouts of a step are."""
+        started_s = time.perf_counter()
+        num_rollouts = num_tokens = 0
+
+        def show(group: list[Trajectory]) -> None:
+            nonlocal num_rollouts, num_tokens
+            num_rollouts += len(group)
+            num_tokens += sum(trajectory.num_action_tokens for trajectory in group)
+            seconds = time.perf_counter() - started_s
+            self.progress(
+                f"step {step}/{self.config.num_steps}  {num_rollouts} rollouts  "
+                f"{num_tokens / seconds:,.0f} tok/s  {seconds:.0f} s"
+            )
+
+        return show
+
+    def _log(
+        self, row: Row, evaluation: Evaluation | None, *, times: dict[str, float] | None = None
+    ) -> None:
+        if not self.world.is_main:
+            return
+        if evaluation is not None:
+            row = row | {f"eval/{k}": v for k, v in evaluation.to_row().items()}
+        where = {"step": self.step, "num_rollouts": self.num_rollouts}
+        self.folder.append_metrics({**where, **row, **({"time": times} if times else {})})
+        numbers = {**row, **{f"time/{k}": v for k, v in (times or {}).items()}}
+        plain = {name: float(value) for name, value in numbers.items() if value is not None}
+        for tracker in self._trackers:
+            tracker.log(plain, self.step)
+        self.report(step_line(self.step, self.config.num_steps, row, times, evaluation))
+        for alarm in alarms_of(row, self.config.alarms):
+            self.report(f"warning: {alarm}.")
+
+    def _checkpoint(self, *, is_best: bool = False) -> None:
         state = {
             "step": self.step,
+            "supervised_step": self.supervised_step,
             "num_rollouts": self.num_rollouts,
-            "learner": self.learner.state_dict(),
+            "best_accuracy": self.best_accuracy,
+            "planner": self.planner.state_dict(),
+            "positions": self.world.gather(self.stream.position),
+            "rngs": self.world.gather(rng_state()),
         }
-        self.folder.save_checkpoint(
-            self.step,
-            model=self.learner.model,
-            tokenizer=self.chat.tokenizer,
-            state=state,
-            keep=self.config.keep_checkpoints,
-        )
-
-    def _say(
-        self, row: dict[str, Any], times: dict[str, float], evaluation: Evaluation | None
-    ) -> None:
-        rewards = "  ".join(
-            f"{name} {row[f'reward/{name}']:.2f}"
-            for name in ("bare", "guided")
-            if row[f"reward/{name}"] is not None
-        )
-        line = (
-            f"step {self.step:4d}/{self.config.num_steps}  reward {rewards}  "
-            f"flat groups {row['zero_variance_groups']:.0%}  entropy {row['train/entropy']:.2f}  "
-            f"gap {row['train/logprob_gap']:.1e}  {times['step_s']:.1f} s"
-        )
-        if evaluation is not None:
-            line += f"  | bare accuracy {evaluation.accuracy}"
-        self.report(line)
-        if row["train/logprob_gap"] > self.config.max_logprob_gap:
-            self.report(
-                f"warning: engine and trainer differ by {row['train/logprob_gap']:.3f} nats a token; "
-                "stale engine weights, another temperature, or too low a precision."
+        try:
+            save_checkpoint(
+                self.folder.checkpoints_path,
+                self.step,
+                learner=self.learner,
+                tokenizer=self.chat.tokenizer,
+                state=state,
+                world=self.world,
+                keep=self.config.keep_checkpoints,
+                is_best=is_best,
             )
+        except CheckpointError as error:
+            self.report(f"warning: {error} The run goes on.")
+
+    def _has_first_evaluation(self) -> bool:
+        """Whether this run made the evaluation before the first step before it was killed."""
+        rows = self.folder.metrics() if self.world.is_main else []
+        return bool(self.world.max(int(any("eval/accuracy" in row for row in rows))))
+
+    def _push_weights(self, *, version: int | None = None) -> None:
+        version = self.step if version is None else version
+        self.engine.update_weights(self.learner.named_weights(), version=version)
+
+    def _stop_if_asked(self) -> None:
+        if self.world.max(int(self.should_stop())):
+            raise RolloutInterruptedError([])
 
 
 def seed_everything(seed: int) -> None:
@@ -302,9 +359,9 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
 def _mix(seed: int, step: int) -> int:
     return seed * 1_000_003 + step
+
+
+def _nothing(line: str) -> None:
+    """Says nothing: only the first rank speaks."""

@@ -17,7 +17,8 @@ class Turn:
     """One action and what came before it."""
 
     prompt_ids: tuple[int, ...]
-    """[P] tokens new to the context: the opening prompt, or the observation. Never trained on."""
+    """[P] tokens new to the context: the opening prompt, or the observation; the whole context where
+    `is_new_context`. Never trained on."""
 
     action_ids: tuple[int, ...]
     """[A] tokens as sampled, end-of-turn or stop string included."""
@@ -41,6 +42,14 @@ class Turn:
     num_tokens: int | None = None
     """Sampled tokens as an endpoint counts them, where their ids are not known."""
 
+    is_new_context: bool = False
+    """Whether the chat format rewrote history before this turn (dropped think blocks): it was then
+    sampled after `prompt_ids` alone, and another training sequence begins here."""
+
+    bare_prompt_ids: tuple[int, ...] | None = None
+    """`prompt_ids` as they would be without the scaffold; None where they show none. Of the opening
+    turn the trajectory's `bare_prompt_ids` say it."""
+
     def __post_init__(self) -> None:
         if len(self.action_ids) != len(self.logprobs):
             raise ValueError(
@@ -60,7 +69,8 @@ class Trajectory:
     reward: float
     verdict: Verdict | None
     end_reason: str
-    """The environment's reason, or the rollout's: context, deadline, aborted, env_error."""
+    """The environment's reason, or the rollout's: context (no room left for another action),
+    deadline, aborted (by the caller), env_error, engine_error."""
 
     answer: str = ""
     scaffold: str = ""
@@ -81,6 +91,10 @@ class Trajectory:
 
     sandbox_tier: str = ""
     """What protected the machine where code was run, "T0" to "T3"; empty where none was."""
+
+    num_kept_thoughts: int = 0
+    """Think blocks that the chat format would have dropped from later contexts, and that stayed because
+    they end inside a token."""
 
     @classmethod
     def of_episode(
@@ -121,12 +135,12 @@ class Trajectory:
 
     @property
     def is_trainable(self) -> bool:
-        """Whether the outcome says something about the policy: no failed environment or verifier."""
+        """Whether the outcome says something about the policy: nothing else failed."""
         return (
             bool(self.turns)
             and not self.error
             and self.verdict is not Verdict.VERIFIER_ERROR
-            and self.end_reason not in ("aborted", "env_error")
+            and self.end_reason not in ("aborted", "env_error", "engine_error")
         )
 
     @property
@@ -139,32 +153,72 @@ class Trajectory:
         """Sampled tokens: the ones that the loss sees."""
         return sum(len(turn.action_ids) or turn.num_tokens or 0 for turn in self.turns)
 
+    @property
+    def weight_versions(self) -> tuple[int, ...]:
+        """Versions of the weights that sampled the turns, each once, lowest first."""
+        return tuple(sorted({turn.weight_version for turn in self.turns}))
+
     def sequence(self, *, train_on: str | None = None) -> "TokenSequence":
         """The episode as one flat token sequence for the trainer.
 
         Args:
-            train_on: "guided" keeps the prompt that was shown; "bare" puts the prompt without the
-                scaffold in its place. Default: what the trajectory was made for.
+            train_on: "guided" keeps the prompts that were shown; "bare" puts the prompts without the
+                scaffold in their place. Default: what the trajectory was made for.
+
+        Raises:
+            ValueError: If the chat format rewrote history, so that it takes several: `sequences()`.
+        """
+        sequences = self.sequences(train_on=train_on)
+        if len(sequences) != 1:
+            raise ValueError(
+                f"The trajectory of task {self.task_id!r} is {len(sequences)} training sequences, as "
+                "its chat format rewrites history: use sequences()."
+            )
+        return sequences[0]
+
+    def sequences(self, *, train_on: str | None = None) -> "list[TokenSequence]":
+        """The episode as token sequences for the trainer: one for each context that it went through.
+
+        Each sampled token is trained exactly once, behind the context that it was sampled in; earlier
+        actions that a new context repeats are part of its prompt.
+
+        Args:
+            train_on: As for `sequence`.
+
+        Returns:
+            In the order of the turns; one where the format appends only, none without turns.
         """
         train_on = train_on or self.train_on
         if train_on not in ("guided", "bare"):
             raise ValueError(f"train_on is {train_on!r}; choose 'guided' or 'bare'.")
-        ids: list[int] = []
-        mask: list[int] = []
-        logprobs: list[float] = []
-        for i, turn in enumerate(self.turns):
-            prompt = turn.prompt_ids
-            if i == 0 and train_on == "bare" and self.is_guided:
-                prompt = self.bare_prompt_ids
-            ids += [*prompt, *turn.action_ids]
-            mask += [0] * len(prompt) + [1] * len(turn.action_ids)
-            logprobs += [0.0] * len(prompt) + list(turn.logprobs)
-        return TokenSequence(
-            ids=tuple(ids),
-            loss_mask=tuple(mask),
-            logprobs=tuple(logprobs),
-            is_on_policy=not (train_on == "bare" and self.is_guided),
-        )
+        is_moved = train_on == "bare" and self.is_guided
+        contexts: list[list[Turn]] = []
+        for turn in self.turns:
+            if turn.is_new_context or not contexts:
+                contexts.append([])
+            contexts[-1].append(turn)
+        sequences = []
+        for turns in contexts:
+            ids: list[int] = []
+            mask: list[int] = []
+            logprobs: list[float] = []
+            for turn in turns:
+                prompt = turn.prompt_ids
+                if is_moved:
+                    bare = self.bare_prompt_ids if turn is self.turns[0] else turn.bare_prompt_ids
+                    prompt = prompt if bare is None else bare
+                ids += [*prompt, *turn.action_ids]
+                mask += [0] * len(prompt) + [1] * len(turn.action_ids)
+                logprobs += [0.0] * len(prompt) + list(turn.logprobs)
+            sequences.append(
+                TokenSequence(
+                    ids=tuple(ids),
+                    loss_mask=tuple(mask),
+                    logprobs=tuple(logprobs),
+                    is_on_policy=not is_moved,
+                )
+            )
+        return sequences
 
     def to_row(self) -> dict[str, Any]:
         """A JSON object with everything, for the run folder."""
@@ -183,6 +237,7 @@ class Trajectory:
                     "action_ids": tuple(turn["action_ids"]),
                     "logprobs": tuple(turn["logprobs"]),
                     "passage_ids": tuple(turn.get("passage_ids", ())),
+                    "bare_prompt_ids": _optional_tuple(turn.get("bare_prompt_ids")),
                 }
             )
             for turn in row["turns"]
@@ -205,3 +260,7 @@ class TokenSequence:
 
     def __post_init__(self) -> None:
         assert len(self.ids) == len(self.loss_mask) == len(self.logprobs)
+
+
+def _optional_tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(values)

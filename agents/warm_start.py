@@ -17,10 +17,11 @@ from ..envs.testbed.names import NAMES
 from ..envs.testbed.world import RELATIONS
 from .chat import Chat, load_tokenizer
 from .experiment import ExperimentConfig
+from .experts import Lesson, expert_trajectories
 from .learner import Learner, LearnerConfig, load_model
 from .play_config import make_env
 from .reading import ReadingExercises
-from .sft import Lesson, expert_trajectories, supervised_training
+from .sft import supervised_training
 from .tiny_model import TinyModelConfig, make_tiny_model, save_model
 from .trajectory import TokenSequence
 
@@ -149,7 +150,7 @@ def play_lessons(
             orders += [Lesson(task=task, scaffold=kind.scaffold) for task in world[:count]]
         with closing(make_env(experiment, world)) as env:
             played = expert_trajectories(env, chat, orders, max_tokens=experiment.max_model_len)
-            sequences += [trajectory.sequence() for trajectory in played]
+            sequences += [s for trajectory in played for s in trajectory.sequences()]
     return sequences
 
 

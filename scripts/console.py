@@ -1,6 +1,7 @@
 """Terminal output: text and rows come in, the text coloured or laid out as a table goes out."""
 
 import os
+import shutil
 import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
@@ -35,6 +36,31 @@ def paint(text: str, *styles: Style, stream: TextIO) -> str:
     if not styles or not text or not is_colour_wanted(stream):
         return text
     return f"\x1b[{';'.join(styles)}m{text}\x1b[0m"
+
+
+class LiveLine:
+    """A line that is rewritten in place on a terminal, between lines that stay; nothing elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_shown = False
+
+    def show(self, text: str) -> None:
+        """Puts `text` in the place of the line, cut to the terminal's width."""
+        if not self._stream.isatty():
+            return
+        width = shutil.get_terminal_size().columns
+        self._stream.write("\r\x1b[K" + cut(text, max(width - 1, MIN_CELL)))
+        self._stream.flush()
+        self._is_shown = True
+
+    def print(self, text: str) -> None:
+        """Writes a line that stays."""
+        if self._is_shown:
+            self._stream.write("\r\x1b[K")
+            self._is_shown = False
+        self._stream.write(text + "\n")
+        self._stream.flush()
 
 
 def display_width(text: str) -> int:

@@ -163,7 +163,7 @@ def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
     from maskgym.agents.guidance import GuidanceConfig
     from maskgym.agents.learner import LearnerConfig
     from maskgym.agents.rollout import RolloutConfig
-    from maskgym.agents.trainer import TrainerConfig
+    from maskgym.agents.trainer_config import TrainerConfig
     from maskgym.envs import EpisodeConfig, SearchConfig, XMLProtocol
 
     # Short questions stay in the training set: with long ones alone the policy learns to count hops
@@ -194,6 +194,7 @@ def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
             eval_every=5,
             checkpoint_every=20,
             trajectories_every=5,
+            trackers=(),
             guidance=GuidanceConfig(
                 planner=config.planner, train_on=config.train_on, group_size=config.group_size
             ),

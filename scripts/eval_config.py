@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .train import absolute, set_value
+from maskgym.agents.config import set_value
+
+from .train import absolute
 
 ENDPOINT = "endpoint"
 

@@ -30,7 +30,7 @@ for argument in "$@"; do
     esac
 done
 
-bash "$root/scripts/setup.sh" --extras dev,train,parquet,ner,fast,dense,serve,vllm
+bash "$root/scripts/setup.sh" --extras dev,train,lora,peers,parquet,ner,fast,dense,serve,vllm
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # small tensors: a second thread mostly waits, spinning
 exec "$venv/bin/pytest" -m "$marks" "${arguments[@]}"

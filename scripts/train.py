@@ -8,74 +8,112 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .console import Style, paint
+from .console import LiveLine, Style, paint
 from .interrupts import stop_on_interrupt
+from .ranks import is_rank, start_ranks
 
 SUMMARY = "train an agent with GRPO on masked expert traces"
 EXAMPLES = """\
   maskgym train --env math --tasks gsm8k/train.jsonl.gz --eval-tasks gsm8k/test.jsonl.gz \\
-      --model Qwen3-0.6B --run runs/gsm8k
-  maskgym train --env search --tasks testbed:level=2 --eval-tasks testbed:level=2,split=test \\
-      --model new --run runs/world --steps 5
+      --model Qwen3-0.6B --method smepo --run runs/gsm8k
+  maskgym train --recipe qwen3-4b-8gpu --model Qwen3-4B --run runs/gsm8k-4b --set trainer.num_steps=200
+  maskgym train --recipe testbed-cpu --run runs/world
   maskgym train --run runs/gsm8k --resume"""
 
 NEW_MODEL = "new"
-_NO_PATHS = ("testbed", "bench:", "http://", "https://", "pyserini:")
+ENGINE_CHOICES = ("auto", "vllm", "transformers", "remote")
+_NO_PATHS = ("testbed", "bench:", "env:", "http://", "https://", "pyserini:")
+_SETTINGS = {  # flag -> the setting that it stands for
+    "env": "env_id",
+    "tasks": "train_tasks",
+    "eval_tasks": "eval_tasks",
+    "mapping": "mapping",
+    "skip_bad_rows": "skip_bad_rows",
+    "num_tasks": "num_train_tasks",
+    "num_eval_tasks": "num_eval_tasks",
+    "index": "index",
+    "eval_index": "eval_index",
+    "model": "model",
+    "engine": "engine",
+    "dtype": "dtype",
+    "steps": "trainer.num_steps",
+    "tasks_per_step": "trainer.tasks_per_step",
+    "group_size": "trainer.guidance.group_size",
+    "planner": "trainer.guidance.planner",
+    "policy": "trainer.guidance.policy",
+    "train_on": "trainer.guidance.train_on",
+    "lr": "learner.lr",
+    "temperature": "trainer.rollout.temperature",
+    "max_tokens": "trainer.rollout.max_tokens_per_turn",
+    "max_model_len": "max_model_len",
+    "eval_every": "trainer.eval_every",
+    "checkpoint_every": "trainer.checkpoint_every",
+    "seed": "trainer.seed",
+    "ranks": "num_ranks",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `maskgym train`."""
     add = parser.add_argument
-    add("--run", required=True, metavar="FOLDER", help="run folder: made new, or resumed")
+    # torchrun takes "--run" for a short form of its own options, also behind our name: hence the other.
+    add(
+        "--run",
+        "--run-folder",
+        required=True,
+        metavar="FOLDER",
+        help="run folder: made new, or resumed",
+    )
     add("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
     add(
-        "--env",
-        default="search",
-        metavar="ID",
-        help="environment: search, math, code, or a full id",
+        "--recipe",
+        metavar="NAME",
+        help="settings to begin with: a TOML file, or one that comes with maskgym (--list-recipes)",
     )
+    add(
+        "--method", metavar="NAME", help="a published method: grpo, dapo, smepo, ... (its settings)"
+    )
+    add("--list-recipes", action=_ListRecipes, nargs=0, help="list recipes and methods, and end")
+    add("--env", metavar="ID", help="environment: search (default), math, code, or a full id")
     add(
         "--tasks",
         metavar="TASKS",
-        help="file of rows, a benchmark such as bench:nq, or a testbed such as testbed:level=2",
+        help="file of rows, a benchmark (bench:nq), a testbed (testbed:level=2), or what the "
+        "environment makes up itself (env)",
     )
     add("--eval-tasks", metavar="TASKS", help="tasks of the bare evaluations (default: --tasks)")
+    add("--mapping", metavar="NAME", help="column mapping of the files (default: guessed)")
     add(
-        "--mapping",
-        default="",
-        metavar="NAME",
-        help="column mapping of the files (default: guessed)",
+        "--skip-bad-rows",
+        action="store_true",
+        default=None,
+        help="leave bad rows out instead of stopping",
     )
-    add("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")
     add("--num-tasks", type=int, metavar="N", help="use only the first N training tasks")
-    add("--num-eval-tasks", type=int, default=256, metavar="N", help="evaluate on N tasks")
-    add("--index", default="", metavar="FOLDER", help="search index of the training tasks")
-    add("--eval-index", default="", metavar="FOLDER", help="search index of the evaluation tasks")
+    add("--num-eval-tasks", type=int, metavar="N", help="evaluate on N tasks (default: 256)")
+    add("--index", metavar="FOLDER", help="search index of the training tasks")
+    add("--eval-index", metavar="FOLDER", help="search index of the evaluation tasks")
     add(
         "--model",
         metavar="FOLDER",
         help=f'model folder; "{NEW_MODEL}" makes a small untrained one with its own tokenizer',
     )
-    add("--engine", default="auto", choices=("auto", "vllm", "transformers"), help="what samples")
-    add("--dtype", default="float32", choices=("float32", "bfloat16"), help="precision")
-    add("--steps", type=int, default=100, metavar="N", help="optimiser steps")
-    add("--tasks-per-step", type=int, default=16, metavar="N", help="tasks played in each step")
-    add("--group-size", type=int, default=8, metavar="N", help="rollouts that share a baseline")
-    add(
-        "--planner",
-        default="always",
-        choices=("bare", "always", "mixed", "rescue"),
-        help="who sees a scaffold: nobody, every rollout, a share, or where the bare group failed",
-    )
-    add("--policy", default="all", metavar="POLICY", help="mask policy of the scaffolds")
-    add("--train-on", default="guided", choices=("guided", "bare"), help="prompt of the loss")
-    add("--lr", type=float, default=1e-6, metavar="RATE", help="learning rate")
-    add("--temperature", type=float, default=1.0, metavar="T", help="sampling temperature")
-    add("--max-tokens", type=int, default=256, metavar="N", help="most tokens of one action")
-    add("--max-model-len", type=int, default=2048, metavar="N", help="most tokens of an episode")
-    add("--eval-every", type=int, default=20, metavar="N", help="steps between evaluations")
-    add("--checkpoint-every", type=int, default=10, metavar="N", help="steps between checkpoints")
-    add("--seed", type=int, default=0, metavar="N", help="fixes task order and samples")
+    add("--engine", choices=ENGINE_CHOICES, help="what samples (default: auto)")
+    add("--dtype", choices=("float32", "bfloat16"), help="precision of engine and trainer")
+    add("--ranks", type=int, metavar="N", help="processes, one a GPU, that share the work")
+    add("--steps", type=int, metavar="N", help="optimiser steps (default: 100)")
+    add("--tasks-per-step", type=int, metavar="N", help="tasks played in each step (default: 16)")
+    add("--group-size", type=int, metavar="N", help="rollouts that share a baseline (default: 8)")
+    add("--planner", metavar="NAME", help="who sees a scaffold: bare, always, mixed, rescue, ...")
+    add("--policy", metavar="POLICY", help="mask policy of the scaffolds (default: all)")
+    add("--train-on", metavar="PROMPT", help="prompt of the loss: guided, bare, or handover")
+    add("--lr", type=float, metavar="RATE", help="learning rate (default: 1e-6)")
+    add("--temperature", type=float, metavar="T", help="sampling temperature (default: 1)")
+    add("--max-tokens", type=int, metavar="N", help="most tokens of one action (default: 256)")
+    add("--max-model-len", type=int, metavar="N", help="most tokens of an episode (default: 2048)")
+    add("--eval-every", type=int, metavar="N", help="steps between evaluations (default: 20)")
+    add("--checkpoint-every", type=int, metavar="N", help="steps between checkpoints (default: 10)")
+    add("--seed", type=int, metavar="N", help="fixes task order and samples (default: 0)")
     add(
         "--set",
         action="append",
@@ -87,106 +125,116 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 when it got to the last step, 130 when it was interrupted."""
-    from maskgym.agents.experiment import load_experiment, open_trainer
+    from maskgym.agents.experiment import load_experiment
+    from maskgym.agents.recipe import write_recipe
     from maskgym.agents.run_folder import RunFolder
 
-    if args.resume:
+    if args.resume or is_rank():
         folder = RunFolder.open(args.run)
         config = load_experiment(folder.config)
-        folder.last_checkpoint()
     else:
         config = config_from_arguments(args)
         folder = RunFolder.create(args.run, config)
         if config.model == NEW_MODEL:
-            config = replace(config, model=str(_make_new_model(config, folder.path / "model")))
+            config = replace(
+                config, model=str(_make_new_model(config, folder.path.absolute() / "model"))
+            )
             folder.write_json("config.json", config)
+        write_recipe(config, folder.path / "recipe.toml")
+    is_resumed = args.resume and folder.has_checkpoint()
+    if config.num_ranks > 1 and not is_rank():
+        words = ["train", "--run-folder", args.run, *(["--resume"] if args.resume else [])]
+        return start_ranks(words, num_ranks=config.num_ranks)
+    return _train(config, folder, is_resumed=is_resumed)
+
+
+def _train(config: Any, folder: Any, *, is_resumed: bool) -> int:
+    from maskgym.agents.experiment import open_trainer
+
     message = "Stopping after the work in hand; the run can be resumed. Ctrl-C again stops at once."
+    line = LiveLine(sys.stdout)
     with (
         stop_on_interrupt(message) as should_stop,
         open_trainer(
-            config, folder, is_resumed=args.resume, report=_print, should_stop=should_stop
+            config,
+            folder,
+            is_resumed=is_resumed,
+            report=line.print,
+            progress=line.show,
+            should_stop=should_stop,
         ) as trainer,
     ):
         is_done = trainer.run()
+        is_main = trainer.world.is_main
+    if not is_main:
+        return 0 if is_done else 130
     page = _write_report(folder, config.trainer.num_steps) if folder.metrics() else None
     if not is_done:
-        _print(
-            f"Stopped at step {trainer.step}. `maskgym train --run {args.run} --resume` goes on."
+        line.print(
+            f"Stopped at step {trainer.step}. `maskgym train --run {folder.path} --resume` goes on."
         )
         return 130
-    _print(f"Report: {paint(str(page), Style.BOLD, stream=sys.stdout)}")
+    line.print(f"Report: {paint(str(page), Style.BOLD, stream=sys.stdout)}")
     return 0
 
 
 def config_from_arguments(args: argparse.Namespace) -> Any:
-    """The configuration that the arguments describe.
+    """The configuration that recipe, method, flags and `--set` describe; later ones win.
 
     Raises:
-        ValueError: If one is missing or has a bad value.
+        ValueError: If a setting is missing, misspelt or has a bad value.
+        FileNotFoundError: If there is no such recipe.
     """
+    from maskgym.agents.config import merge_settings, set_value
     from maskgym.agents.experiment import load_experiment
+    from maskgym.agents.methods import method_settings
+    from maskgym.agents.recipe import read_recipe
     from maskgym.envs import find_env_id
 
-    for name in ("tasks", "model"):
-        if not getattr(args, name):
-            raise ValueError(f"A new run needs --{name}. `maskgym train --help` shows examples.")
-    values: dict[str, Any] = {
-        "env_id": find_env_id(args.env),
-        "model": args.model if args.model == NEW_MODEL else absolute(args.model),
-        "train_tasks": absolute(args.tasks),
-        "eval_tasks": absolute(args.eval_tasks or args.tasks),
-        "mapping": args.mapping,
-        "skip_bad_rows": args.skip_bad_rows,
-        "num_train_tasks": args.num_tasks,
-        "num_eval_tasks": args.num_eval_tasks,
-        "index": absolute(args.index),
-        "eval_index": absolute(args.eval_index),
-        "engine": args.engine,
-        "dtype": args.dtype,
-        "max_model_len": args.max_model_len,
-        "learner": {"lr": args.lr},
-        "trainer": {
-            "num_steps": args.steps,
-            "tasks_per_step": args.tasks_per_step,
-            "seed": args.seed,
-            "eval_every": args.eval_every,
-            "checkpoint_every": args.checkpoint_every,
-            "guidance": {
-                "planner": args.planner,
-                "policy": args.policy,
-                "train_on": args.train_on,
-                "group_size": args.group_size,
-            },
-            "rollout": {"max_tokens_per_turn": args.max_tokens, "temperature": args.temperature},
-        },
-    }
+    values: dict[str, Any] = {"env_id": "search"}
+    if args.recipe:
+        values = merge_settings(values, read_recipe(args.recipe, method=args.method or ""))
+    elif args.method:
+        values = merge_settings(values, method_settings(args.method))
+    for flag, name in _SETTINGS.items():
+        value = getattr(args, flag)
+        if value is not None:
+            set_value(values, f"{name}={json.dumps(value)}")
+    if args.dtype:
+        set_value(values, f"learner.precision={args.dtype}")
     for item in args.set:
         set_value(values, item)
+    for name, flag in (("train_tasks", "tasks"), ("model", "model")):
+        if not values.get(name):
+            raise ValueError(
+                f"A new run needs --{flag} (or a recipe that says it). `maskgym train --help` shows "
+                "examples."
+            )
+    values.setdefault("eval_tasks", values["train_tasks"])
+    values["env_id"] = find_env_id(values["env_id"])
+    for name in ("train_tasks", "eval_tasks", "index", "eval_index"):
+        values[name] = absolute(values.get(name, ""))
+    if values["model"] != NEW_MODEL:
+        values["model"] = absolute(values["model"])
     return load_experiment(values)
 
 
 def absolute(path: str) -> str:
     """The path in a form that a resumed run finds from any folder; what is no path, as it is."""
-    is_path = path and not path.startswith(_NO_PATHS)
+    is_path = path and path != "env" and not path.startswith(_NO_PATHS)
     return str(Path(path).expanduser().absolute()) if is_path else path
 
 
-def set_value(values: dict[str, Any], item: str) -> None:
-    """Puts one `dotted.name=value` into nested settings; values are JSON, or text."""
-    name, equals, text = item.partition("=")
-    if not equals:
-        raise ValueError(f"--set {item!r}: write it as name=value, such as episode.max_turns=4.")
-    *places, last = name.split(".")
-    for place in places:
-        values = values.setdefault(place, {})
-        if not isinstance(values, dict):
-            raise ValueError(
-                f"--set {item!r}: {place} is a single value and has no settings in it."
-            )
-    try:
-        values[last] = json.loads(text)
-    except json.JSONDecodeError:
-        values[last] = text
+class _ListRecipes(argparse.Action):
+    """Prints the recipes and methods, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        from maskgym.agents.methods import method_names
+        from maskgym.agents.recipe import recipe_names
+
+        print("recipes:", *recipe_names(), sep="\n  ")
+        print("methods:", *method_names(), sep="\n  ")
+        parser.exit()
 
 
 def _make_new_model(config: Any, folder: Path) -> Path:
@@ -203,7 +251,7 @@ def _make_new_model(config: Any, folder: Path) -> Path:
                 yield task.expert_trace.text
 
     extra = ("<search>", "</search>", "<python>", "</python>", "<answer>", "</answer>")
-    _print(f"Making a small untrained model in {folder} ...")
+    print(f"Making a small untrained model in {folder} ...", flush=True)
     return make_tiny_model(
         folder,
         texts(),
@@ -245,7 +293,3 @@ def _write_report(folder: Any, num_steps: int) -> Path:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)

@@ -1,4 +1,4 @@
-"""What samples: the `Engine` protocol, vLLM and Transformers in this process, and a scripted one for tests.
+"""What samples: the `Engine` protocol; vLLM or Transformers in this process, vLLM servers, a scripted one.
 
 Importing this package imports nothing heavy; name the module, such as `maskgym.agents.engines.vllm_engine`.
 """

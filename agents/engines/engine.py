@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_TEMPERATURE = 0.01  # vLLM clamps lower ones silently, and then log-probs belong to another T
-ENGINE_NAMES = ("auto", "vllm", "transformers")
+_OUT_OF_MEMORY_SIGNS = (
+    "CUDA out of memory",
+    "can't allocate memory",  # PyTorch's allocator of CPU memory
+    "No available memory for the cache blocks",  # vLLM, after weights and activations
+    "less than desired GPU memory utilization",  # vLLM, before it loads anything
+    "is larger than the available KV cache memory",  # vLLM: not one full context fits
+)
+_OWN_CONFIGS = {
+    "VLLMEngineConfig": "vllm",
+    "TransformersEngineConfig": "transformers",
+    "RemoteEngineConfig": "remote",
+}
+ENGINE_NAMES = ("auto", "vllm", "transformers", "remote")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +70,9 @@ class Request:
     """One prompt to continue."""
 
     request_id: str
-    """Unique among the requests in flight; comes back on the completion."""
+    """Unique among the requests in flight; comes back on the completion. What stands before its
+    last dot names a conversation: a `RemoteEngine` sends its turns to the server that has the
+    earlier ones in its prefix cache."""
     prompt_ids: tuple[int, ...]  # [T_prompt]
     params: SamplingParams
 
@@ -86,6 +100,31 @@ class Completion:
     """The stop text or stop token that ended it; None at end of sequence and for other reasons."""
     weight_version: int
     """Version of the weights that sampled all of these tokens."""
+
+
+class EngineOutOfMemoryError(RuntimeError):
+    """The device had no memory left: at the start of an engine, or in `poll`.
+
+    After `poll` raised it, the requests in flight are gone, and the engine takes others.
+    """
+
+    def __init__(self, message: str, request_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.request_ids = request_ids
+        """The requests that were in flight."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or vLLM, or one behind it, says that memory did not suffice."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or type(seen).__name__ == "OutOfMemoryError":
+            return True
+        text = str(seen)
+        if any(sign in text for sign in _OUT_OF_MEMORY_SIGNS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 @runtime_checkable
@@ -117,7 +156,12 @@ class Engine(Protocol):
         """
 
     def poll(self) -> list[Completion]:
-        """Does one decoding step for everything in flight; gives what finished (often nothing)."""
+        """Does one decoding step for everything in flight; gives what finished (often nothing).
+
+        Raises:
+            EngineOutOfMemoryError: If the step needs more memory than there is; names the requests
+                that were in flight, which are gone.
+        """
 
     def abort(self, request_ids: Iterable[str]) -> None:
         """Ends these requests; the next `poll` returns what they have. Unknown ids are ignored."""
@@ -176,9 +220,11 @@ def open_engine(
 ) -> Engine:
     """Starts an engine on a model folder: vLLM where it is installed, else Transformers.
 
+    "remote" starts nothing: it meets vLLM servers that run elsewhere (`RemoteEngineConfig.servers`).
+
     Args:
         model_dir: Folder in the Hugging Face layout, with `config.json` and a tokenizer.
-        name: "vllm", "transformers", or "auto"; a config of one engine decides under "auto".
+        name: "vllm", "transformers", "remote", or "auto"; a config of one engine decides under "auto".
         config: Shared fields (`EngineConfig`), or an engine's own configuration.
 
     Raises:
@@ -191,11 +237,8 @@ def open_engine(
         raise ValueError(f"No engine {name!r}. Did you mean {nearest!r}?")
     folder = check_model_dir(model_dir)
     if name == "auto":
-        kind = type(config).__name__
-        wants_vllm = kind == "VLLMEngineConfig" or (
-            kind != "TransformersEngineConfig" and importlib.util.find_spec("vllm") is not None
-        )
-        name = "vllm" if wants_vllm else "transformers"
+        has_vllm = importlib.util.find_spec("vllm") is not None
+        name = _OWN_CONFIGS.get(type(config).__name__, "vllm" if has_vllm else "transformers")
     if name == "vllm":
         if importlib.util.find_spec("vllm") is None:
             raise ImportError(
@@ -207,6 +250,10 @@ def open_engine(
         return VLLMEngine(folder, config=as_config(VLLMEngineConfig, config))
     if importlib.util.find_spec("transformers") is None:
         raise ImportError("Transformers is not installed. `pip install 'maskgym[train]'`.")
+    if name == "remote":
+        from .remote_engine import RemoteEngine, RemoteEngineConfig
+
+        return RemoteEngine(folder, config=as_config(RemoteEngineConfig, config))
     from .transformers_engine import TransformersEngine, TransformersEngineConfig
 
     return TransformersEngine(folder, config=as_config(TransformersEngineConfig, config))

@@ -8,7 +8,8 @@ two batched products then run 2.2x as fast on a CPU as `scaled_dot_product_atten
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -247,3 +248,41 @@ class PrefixStore:
 def _prefix_hashes(ids: Sequence[int]) -> list[int]:
     """Hash of each prefix: [i] belongs to ids[: i + 1]."""
     return list(accumulate(ids, lambda before, token: hash((before, token)), initial=0))[1:]
+
+
+def prefill_chunks(
+    order: Sequence[tuple[int, ...]], starts: dict[tuple[int, ...], int], max_tokens: int
+) -> Iterator[list[tuple[int, ...]]]:
+    """Prompts that share a forward pass: all fresh or all extended, at most `max_tokens` padded.
+
+    Args:
+        order: The prompts, sorted so that those alike are neighbours.
+        starts: Tokens of each prompt that are cached; 0 where it is fresh.
+        max_tokens: Limit of one pass, padding included; a longer prompt has one of its own.
+    """
+    chunk: list[tuple[int, ...]] = []
+    for ids in order:
+        num_padded = (len(ids) - starts[ids]) * (len(chunk) + 1)
+        is_other_kind = bool(chunk) and (starts[ids] == 0) != (starts[chunk[0]] == 0)
+        if chunk and (num_padded > max_tokens or is_other_kind):
+            yield chunk
+            chunk = []
+        chunk.append(ids)
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def attending_through_slots(model: Any) -> Iterator[None]:
+    """Inside, the model is in evaluation mode and attends through a `SlotCache`; then as before."""
+    config = model.config
+    was_training, attention = model.training, config._attn_implementation
+    if was_training:
+        model.eval()
+    config._attn_implementation = ATTENTION_NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = attention
+        if was_training:
+            model.train()

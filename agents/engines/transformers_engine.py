@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from .completion_end import CompletionEnd
 from .engine import (
     Completion,
     EngineConfig,
+    EngineOutOfMemoryError,
     FinishReason,
     Request,
     check_model_dir,
     check_request,
+    is_out_of_memory,
 )
-from .slot_cache import ATTENTION_NAME, PrefixStore, SlotCache
+from .slot_cache import PrefixStore, SlotCache, attending_through_slots, prefill_chunks
 from .token_sampling import sample_tokens
-from .weights import load_parameters
+from .weights import drained, load_parameters
 
 SEED_MASK = 2**64 - 1
 
@@ -135,11 +136,7 @@ class TransformersEngine:
         self._eos_ids = {eos} if isinstance(eos, int) else set(eos or ())
         if tokenizer is not None and tokenizer.eos_token_id is not None:
             self._eos_ids.add(tokenizer.eos_token_id)
-        self._cache: SlotCache | None = SlotCache(
-            num_layers=text_config.num_hidden_layers,
-            max_slots=config.max_num_seqs,
-            max_tokens=self._max_model_len,
-        )
+        self._cache: SlotCache | None = self._new_cache()
         self._prefixes = PrefixStore(config.prefix_cache_bytes)
         self._waiting: deque[_Row] = deque()
         self._running: list[_Row] = []  # row i has slot i
@@ -188,17 +185,40 @@ class TransformersEngine:
         self._in_flight.add(request.request_id)
 
     def poll(self) -> list[Completion]:
-        """Adds one token to every running request; gives what finished."""
+        """Adds one token to every running request; gives what finished.
+
+        Raises:
+            EngineOutOfMemoryError: See `Engine.poll`.
+        """
         self._open_cache()
         finished, self._aborted = self._aborted, []
         if self._running or self._waiting:
-            finished += self._step()
+            try:
+                finished += self._step()
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise self._drop_in_flight(error) from error
+                raise
         self._in_flight.difference_update(completion.request_id for completion in finished)
         return finished
 
+    def _drop_in_flight(self, error: Exception) -> EngineOutOfMemoryError:
+        """Makes the engine idle and its caches empty; the error to raise."""
+        ids = tuple(self._in_flight)
+        self._in_flight.clear()
+        self._running.clear()
+        self._waiting.clear()
+        self._prefixes.clear()
+        self._cache = self._new_cache()
+        return EngineOutOfMemoryError(
+            f"The Transformers engine ran out of memory with {len(ids)} requests in flight ({error}). "
+            "Lower max_num_seqs, max_prefill_tokens or prefix_cache_bytes.",
+            ids,
+        )
+
     def _step(self) -> list[Completion]:
         finished: list[Completion] = []
-        with torch.no_grad(), self._ready_model():
+        with torch.no_grad(), attending_through_slots(self._model):
             logits = [self._decode()] if self._running else []
             logits += self._admit()
             rows = self._running
@@ -252,8 +272,9 @@ class TransformersEngine:
                 "then update the weights."
             )
         self._prefixes.clear()
-        if not self._is_shared:
-            load_parameters(self._model, named_parameters)
+        with drained(named_parameters) as source:
+            if not self._is_shared:
+                load_parameters(self._model, source)
         self._weight_version = version
 
     def close(self) -> None:
@@ -265,25 +286,17 @@ class TransformersEngine:
         self._aborted.clear()
         self._in_flight.clear()
 
+    def _new_cache(self) -> SlotCache:
+        return SlotCache(
+            num_layers=self._model.config.get_text_config().num_hidden_layers,
+            max_slots=self._config.max_num_seqs,
+            max_tokens=self._max_model_len,
+        )
+
     def _open_cache(self) -> SlotCache:
         if self._cache is None:
             raise RuntimeError("The engine is closed; open another.")
         return self._cache
-
-    @contextmanager
-    def _ready_model(self) -> Iterator[None]:
-        """The model in evaluation mode with our attention, as it was before on the way out."""
-        model, config = self._model, self._model.config
-        was_training, attention = model.training, config._attn_implementation
-        if was_training:
-            model.eval()
-        config._attn_implementation = ATTENTION_NAME
-        try:
-            yield
-        finally:
-            config._attn_implementation = attention
-            if was_training:
-                model.train()
 
     def _decode(self) -> Tensor:
         """Logits [N, V] of the running rows, whose last tokens are fed in."""
@@ -305,7 +318,7 @@ class TransformersEngine:
         # Fresh and extended prompts go apart, each sorted by what there is to compute.
         order = sorted(alike, key=lambda ids: (starts[ids] == 0, len(ids) - starts[ids]))
         logits: list[Tensor] = []
-        for chunk in self._chunks(order, starts):
+        for chunk in prefill_chunks(order, starts, self._config.max_prefill_tokens):
             first = len(self._running)
             for slot, ids in enumerate(chunk, first):
                 if found := known[ids]:
@@ -318,23 +331,6 @@ class TransformersEngine:
                 self._running.append(alike[chunk[i]].pop())
             logits += [chunk_logits, chunk_logits[twins]] if twins else [chunk_logits]
         return logits
-
-    def _chunks(
-        self, order: Sequence[tuple[int, ...]], starts: dict[tuple[int, ...], int]
-    ) -> Iterator[list[tuple[int, ...]]]:
-        """Prompts that share a forward pass: all fresh or all extended, within the budget."""
-        chunk: list[tuple[int, ...]] = []
-        for ids in order:
-            num_padded = (len(ids) - starts[ids]) * (len(chunk) + 1)
-            if chunk and (
-                num_padded > self._config.max_prefill_tokens
-                or (starts[ids] == 0) != (starts[chunk[0]] == 0)
-            ):
-                yield chunk
-                chunk = []
-            chunk.append(ids)
-        if chunk:
-            yield chunk
 
     def _prefill(
         self, first: int, prompts: Sequence[tuple[int, ...]], starts: Sequence[int]

@@ -2,74 +2,49 @@
 
 from __future__ import annotations
 
-import os
-import random
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import weakref
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .engine import (
     Completion,
-    EngineConfig,
+    EngineOutOfMemoryError,
     FinishReason,
     Request,
     SamplingParams,
     check_model_dir,
     check_request,
+    is_out_of_memory,
 )
-from .weights import checked_parameters
+from .own_world import OWN_WORLD
+from .vllm_start import (
+    VLLMEngineConfig,
+    contained_start,
+    rng_states,
+    set_rng_states,
+    start_vllm,
+)
+from .weights import checked_parameters, drained, meta_model
 
-CPU_KV_CACHE_BYTES = 256 << 20
-CPU_BLOCK_SIZE = 32  # vLLM's own is 128 on CPUs: most of our prompts would share no block
-
-
-@dataclass(frozen=True, kw_only=True)
-class VLLMEngineConfig(EngineConfig):
-    """How vLLM runs; what is None is chosen for the device."""
-
-    gpu_memory_utilization: float = 0.3
-    """Share of the GPU's memory for weights and keys and values; the trainer needs the rest."""
-    kv_cache_bytes: int | None = None
-    """Memory for keys and values; None: 256 MiB on a CPU, what the share above leaves on a GPU."""
-    enforce_eager: bool | None = None
-    """Whether to run without compiled graphs; None: eager on a CPU, where compiling takes a minute
-    and gains little, graphs on a GPU."""
-    block_size: int | None = None
-    """Tokens in a block of the prefix cache; None: 32 on a CPU, vLLM's own choice on a GPU."""
-    enable_prefix_caching: bool = True
-    """Whether prompts that start alike share their keys and values."""
-    max_num_batched_tokens: int | None = None
-    """Most tokens computed in one step (CPU: at least `max_model_len`); None leaves it to vLLM."""
-    attention_backend: str | None = None
-    """Attention of a GPU, such as "FLASH_ATTN" or "TRITON_ATTN"; None leaves it to vLLM."""
-    seed: int = 0
-    """Seed of the samples of requests that bring none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ValueError(
-                f"gpu_memory_utilization is {self.gpu_memory_utilization}; it is a share, above 0 "
-                "and at most 1."
-            )
-        if self.kv_cache_bytes is not None and self.kv_cache_bytes < 1:
-            raise ValueError(f"kv_cache_bytes is {self.kv_cache_bytes}; give None or at least 1.")
+__all__ = ["VLLMEngine", "VLLMEngineConfig"]
 
 
 class VLLMEngine:
     """An `Engine` on vLLM, stepped in this process: no server, no worker process, no barrier.
 
     What vLLM does to the process at its start is undone: environment variables (it would have
-    subprocesses preload its allocator), random states, `torch.set_num_threads`. What stays: the
-    process group that it opens (`torch.distributed.is_initialized()` is true until `close`), and
-    on CPUs memory bound to one NUMA node and `torch.accelerator.synchronize` as a no-op.
+    subprocesses preload its allocator), random states, `torch.set_num_threads`, the default process
+    group. What stays, on CPUs: memory bound to one NUMA node, and `torch.accelerator.synchronize` as
+    a no-op.
+
+    Under `torchrun` each rank has an engine of its own, on its current CUDA device, and no rank waits
+    for another. On a GPU start it before anything else: vLLM measures what memory is free.
     """
 
     def __init__(self, model_dir: str | Path, *, config: VLLMEngineConfig | None = None) -> None:
@@ -78,29 +53,33 @@ class VLLMEngine:
         Raises:
             FileNotFoundError: If there is no model in the folder.
             ImportError: If vLLM is not installed.
+            EngineOutOfMemoryError: If weights, or keys and values, do not fit.
             RuntimeError: If this build packs weights away, so that they could not be updated.
         """
-        from transformers import AutoConfig, AutoModelForCausalLM
-
         folder = check_model_dir(model_dir)
         config = config or VLLMEngineConfig()
-        with torch.device("meta"):  # names and shapes of the checkpoint, without its weights
-            self._names = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-        self._names.tie_weights()
-        self._owns_group = not (
-            torch.distributed.is_available() and torch.distributed.is_initialized()
-        )
+        self._names = meta_model(folder)
+        self._vocab_size = int(self._names.get_input_embeddings().num_embeddings)
+        self._may_sleep = config.sleep_between_steps
+        self._is_asleep = False
+        self._is_cpu = not torch.cuda.is_available()
+        self._has_seeds = config.per_request_seeds
         self._weight_version = 0
         self._in_flight: dict[str, SamplingParams] = {}
         self._aborted: list[Completion] = []
-        self._half_loaded = ""
+        self._broken = ""  # why the engine cannot be used
         self._llm: Any = None
         # vLLM's own "auto" would turn float32 into bfloat16.
         dtype = str(self._names.config.dtype or torch.float32).removeprefix("torch.")
-        with _contained_start():
-            self._llm = _start(folder, config, dtype if config.dtype == "auto" else config.dtype)
+        with contained_start(), OWN_WORLD.entered():
+            self._llm = start_vllm(
+                folder, config, dtype if config.dtype == "auto" else config.dtype
+            )
             torch.manual_seed(config.seed)
-            self._rng = _rng_states()
+            self._rng = rng_states()
+        OWN_WORLD.add_engine()
+        # Runs before vLLM's own finalizer, which would miss its groups in the trainer's world.
+        self._shut_down = weakref.finalize(self, _shut_down, self._llm)
         self._max_model_len = int(self._llm.llm_engine.model_config.max_model_len)
         empty = self._llm.apply_model(_empty_parameters)[0]
         if empty:
@@ -129,31 +108,64 @@ class VLLMEngine:
     def submit(self, request: Request) -> None:
         """Queues a request; see `Engine.submit`."""
         self._check_usable()
+        self._wake(["weights", "kv_cache"])
         max_tokens = check_request(
             request,
             max_model_len=self._max_model_len,
             in_flight=self._in_flight,
-            vocab_size=self._names.get_input_embeddings().num_embeddings,
+            vocab_size=self._vocab_size,
         )
-        self._llm.llm_engine.add_request(
+        params = request.params if self._has_seeds else replace(request.params, seed=None)
+        engine = self._llm.llm_engine
+        name = engine.add_request(
             request.request_id,
             {"prompt_token_ids": list(request.prompt_ids)},
-            _vllm_params(request.params, max_tokens),
+            _vllm_params(params, max_tokens),
         )
-        self._in_flight[request.request_id] = request.params
+        # With stop texts vLLM decodes each token's log-probability to a text as well: a tenth of a
+        # step on a CPU, for what nobody reads.
+        if (state := engine.output_processor.request_states.get(name)) is not None:
+            state.logprobs_processor.tokenizer = None
+        self._in_flight[request.request_id] = params
 
     def poll(self) -> list[Completion]:
-        """Does one step of vLLM's scheduler; gives what finished."""
+        """Does one step of vLLM's scheduler; gives what finished.
+
+        Raises:
+            EngineOutOfMemoryError: See `Engine.poll`.
+        """
         self._check_usable()
         finished, self._aborted = self._aborted, []
         engine = self._llm.llm_engine
         if engine.has_unfinished_requests():
-            with self._own_rng():
-                outputs = engine.step()
+            try:
+                with OWN_WORLD.entered(), self._own_rng():
+                    outputs = engine.step()
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise self._drop_in_flight(error) from error
+                raise
             finished += [self._completion(output) for output in outputs if output.finished]
         for completion in finished:
             del self._in_flight[completion.request_id]
         return finished
+
+    def _drop_in_flight(self, error: Exception) -> EngineOutOfMemoryError:
+        """Makes the engine idle after a step that broke off; the error to raise."""
+        ids = tuple(self._in_flight)
+        self._llm.llm_engine.abort_request(list(ids))
+        self._in_flight.clear()
+        self._broken = "A step ran out of memory and left blocks in use: open another engine."
+        with suppress(Exception):  # the next step of a pipeline may fail as this one did
+            self._settle()
+            # Blocks that the step was to fill are in the prefix cache already.
+            if self._llm.reset_prefix_cache():
+                self._broken = ""
+        return EngineOutOfMemoryError(
+            f"vLLM ran out of memory with {len(ids)} requests in flight ({error}). Lower max_num_seqs, "
+            "max_num_batched_tokens or gpu_memory_utilization, or let the trainer take less.",
+            ids,
+        )
 
     def abort(self, request_ids: Iterable[str]) -> None:
         """Ends these requests; the next `poll` returns what they have."""
@@ -200,52 +212,94 @@ class VLLMEngine:
                 f"{len(self._in_flight)} requests are in flight; poll until num_unfinished is 0, "
                 "then update the weights."
             )
-        self._half_loaded = f"version {version}"
-        parameters = checked_parameters(named_parameters, self._names)
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": parameters})
+        self._broken = (
+            f"The weight update to version {version} failed half-way: update again with every "
+            "parameter, or open another engine."
+        )
+        self._settle()
+        self._wake(["weights"])  # and keys and values after the push, which then has their memory
+        with drained(named_parameters) as source:
+            # Not within `OWN_WORLD`: gathering a shard may need the trainer's groups.
+            parameters = checked_parameters(source, self._names)
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": parameters})
+        self._wake(["kv_cache"])
         # vLLM leaves this to the caller: without it prompts meet keys of the old weights.
         if not self._llm.reset_prefix_cache():
             raise RuntimeError(
                 "vLLM could not drop its prefix cache, blocks are still in use: the keys and "
                 "values of the old weights would be reused. Close the engine and open another."
             )
-        self._half_loaded = ""
+        self._broken = ""
         self._weight_version = version
+
+    def sleep(self) -> None:
+        """Gives the GPU's memory back until the next `update_weights` or `submit`.
+
+        Does nothing unless the configuration says `sleep_between_steps`.
+
+        Raises:
+            RuntimeError: If requests are in flight.
+        """
+        self._check_usable()
+        if not self._may_sleep or self._is_asleep:
+            return
+        if self._in_flight:
+            raise RuntimeError(
+                f"{len(self._in_flight)} requests are in flight; poll until num_unfinished is 0."
+            )
+        self._settle()
+        # Level 2 would drop the weights as well: an engine woken without an update says nonsense.
+        self._llm.sleep(level=1)
+        self._is_asleep = True
+
+    def _settle(self) -> None:
+        """Lets vLLM finish the step that it has begun ahead of the last output (on a GPU it does).
+
+        Its requests are over, so `poll` would not ask for it; until then it holds blocks, which are
+        in the way of a reset of the prefix cache and of a sleep.
+        """
+        engine = self._llm.llm_engine
+        with OWN_WORLD.entered():
+            while engine.engine_core.engine_core.batch_queue:
+                engine.step()
+
+    def _wake(self, tags: list[str]) -> None:
+        if self._is_asleep:
+            self._llm.wake_up(tags)
+            self._is_asleep = "kv_cache" not in tags
 
     def close(self) -> None:
         """Frees the model and its cache, so that another engine can start in this process."""
         if self._llm is None:
             return
-        from vllm.distributed import cleanup_dist_env_and_memory, destroy_model_parallel
-
-        self._llm.llm_engine.engine_core.shutdown()
+        self._shut_down()
         self._llm = None
         self._in_flight.clear()
         self._aborted.clear()
-        if self._owns_group:
-            cleanup_dist_env_and_memory()
-        else:
-            destroy_model_parallel()
 
     def _check_usable(self) -> None:
         if self._llm is None:
             raise RuntimeError("The engine is closed; open another.")
-        if self._half_loaded:
-            raise RuntimeError(
-                f"The weight update to {self._half_loaded} failed half-way: update again with "
-                "every parameter, or open another engine."
-            )
+        if self._broken:
+            raise RuntimeError(self._broken)
 
     @contextmanager
     def _own_rng(self) -> Iterator[None]:
-        """Lends vLLM, which samples from the global random state, one of its own."""
-        outside = _rng_states()
-        _set_rng_states(self._rng)
+        """Lends vLLM, which samples from the global random state, one of its own.
+
+        Not where it leaves that state alone: on a GPU, with no request or every one greedy, or each
+        with a generator of its own. (On a CPU it seeds each row anew from the global state.)
+        """
+        if not (self._is_cpu or _draws_globally(self._in_flight.values())):
+            yield
+            return
+        outside = rng_states()
+        set_rng_states(self._rng)
         try:
             yield
         finally:
-            self._rng = _rng_states()
-            _set_rng_states(outside)
+            self._rng = rng_states()
+            set_rng_states(outside)
 
     def _completion(self, output: Any) -> Completion:
         result = output.outputs[0]
@@ -264,49 +318,19 @@ class VLLMEngine:
         )
 
 
-def _start(folder: Path, config: VLLMEngineConfig, dtype: str) -> Any:
-    """The `LLM` of vLLM; the environment that it reads is set here, and undone by the caller."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_NO_USAGE_STATS"] = "1"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # each start warns in 15 lines
-    if not torch.cuda.is_available():
-        # Read where vLLM decorates its functions: without it the first sample waits 16 s for g++.
-        os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    import vllm
-    from vllm.platforms import current_platform
+def _shut_down(llm: Any) -> None:
+    with OWN_WORLD.engine_closed():
+        llm.llm_engine.engine_core.shutdown()
 
-    options: dict[str, Any] = {}
-    is_cpu = current_platform.is_cpu()
-    if is_cpu:
-        import vllm._custom_ops as ops
 
-        # oneDNN packs weights into handles and leaves empty parameters: an update would fail, and
-        # of a tied head would silently do nothing.
-        ops._supports_onednn = False
-        # A prompt split over two steps rewinds the generator of a seeded request, which raises
-        # "CPU Generator does not use offset" (vLLM 0.32).
-        options["enable_chunked_prefill"] = False
-    if (block_size := config.block_size or (CPU_BLOCK_SIZE if is_cpu else None)) is not None:
-        options["block_size"] = block_size
-    if config.max_num_batched_tokens is not None:
-        options["max_num_batched_tokens"] = config.max_num_batched_tokens
-    if config.attention_backend is not None:
-        options["attention_config"] = {"backend": config.attention_backend}
-    return vllm.LLM(
-        model=str(folder),
-        dtype=dtype,
-        max_model_len=config.max_model_len,
-        max_num_seqs=config.max_num_seqs,
-        enforce_eager=is_cpu if config.enforce_eager is None else config.enforce_eager,
-        # On a CPU the share is one of RAM, wanted even where the next line says how much.
-        gpu_memory_utilization=0.1 if is_cpu else config.gpu_memory_utilization,
-        use_tqdm_on_load=False,
-        kv_cache_memory_bytes=config.kv_cache_bytes or (CPU_KV_CACHE_BYTES if is_cpu else None),
-        enable_prefix_caching=config.enable_prefix_caching,
-        logprobs_mode="processed_logprobs",  # vLLM's own choice ignores the temperature
-        seed=config.seed,
-        **options,
-    )
+def _draws_globally(params: Collection[SamplingParams]) -> bool:
+    """Whether vLLM's CUDA sampler fills its batch from the global generator.
+
+    It does so unless each row has a generator; greedy rows have none, and alone need no sampling.
+    """
+    num_greedy = sum(one.temperature == 0 for one in params)
+    num_seeded = sum(one.temperature != 0 and one.seed is not None for one in params)
+    return len(params) not in (num_greedy, num_seeded)
 
 
 def _vllm_params(params: SamplingParams, max_tokens: int) -> Any:
@@ -337,39 +361,3 @@ def _sampled_logprobs(ids: Iterable[int], logprobs: Any) -> tuple[float, ...]:
 
 def _empty_parameters(model: Any) -> list[str]:
     return [name for name, parameter in model.named_parameters() if not parameter.numel()]
-
-
-def _rng_states() -> list[Tensor]:
-    """States of torch's global generators: the CPU's, and the GPUs' once CUDA is in use."""
-    has_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if has_cuda else [])]
-
-
-def _set_rng_states(states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state_all(states[1:])
-
-
-@contextmanager
-def _contained_start() -> Iterator[None]:
-    """Puts back what vLLM changes in the process while it starts."""
-    environment = dict(os.environ)
-    states, python_state, numpy_state = _rng_states(), random.getstate(), np.random.get_state()
-    set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
-    # Advice of its dependencies to its authors; and one line of C++ about NUMA, harmless here.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)
-        torch.set_num_threads = set_num_threads
-        if torch.get_num_threads() != num_threads:
-            torch.set_num_threads(num_threads)
-        _set_rng_states(states)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)

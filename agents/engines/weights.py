@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .engine import nearest_name
+
+
+def meta_model(folder: Path) -> Any:
+    """The model of a folder on the meta device: its names and shapes, without its weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    model.tie_weights()
+    return model
 
 
 def checked_parameters(
@@ -67,3 +79,21 @@ def load_parameters(model: Any, named_parameters: Iterable[tuple[str, Tensor]]) 
     with torch.no_grad():
         for name, tensor in checked_parameters(named_parameters, model):
             parameters[name].copy_(tensor.detach())
+
+
+@contextmanager
+def drained(
+    named_parameters: Iterable[tuple[str, Tensor]],
+) -> Iterator[Iterator[tuple[str, Tensor]]]:
+    """An iterator that is read to its end even where the block raises.
+
+    The tensors of a sharded model are gathered one by one, by all ranks together: a rank that stops
+    reading leaves the others waiting.
+    """
+    iterator = iter(named_parameters)
+    try:
+        yield iterator
+    except Exception:
+        for _ in iterator:
+            pass
+        raise

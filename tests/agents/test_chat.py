@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.chat import Chat, ChatConfig
+from maskgym.agents.chat import Chat, ChatConfig, Conversation
+
+from .test_renderers import QWEN3_TEMPLATE, templated, tokenizer
 
 
 def conversation_ids(chat: Chat, question: str, actions: list[str], seen: list[str]) -> list[int]:
@@ -129,3 +131,89 @@ def test_a_tokenizer_without_chat_template_gets_plain_text(tiny_model_dir: Any) 
 def test_a_template_without_its_fields_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\{text\} exactly once"):
         ChatConfig(scaffold_template="only {scaffold}")
+
+
+THOUGHTS = (
+    "<think>\nhm\n</think>\n\n<search>x</search>",
+    "<think>\n</think>\n\n<answer>y</answer>",
+)
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_without_old_thoughts_each_context_is_the_one_that_the_template_writes(
+    thinking: bool,
+) -> None:
+    own = tokenizer(QWEN3_TEMPLATE)
+    chat = Chat(own, ChatConfig(thinking=thinking, keep_thinking=False))
+    talk = Conversation(chat)
+    actions = THOUGHTS if thinking else tuple(t.rpartition("\n")[2] for t in THOUGHTS)
+    said = ["Who ?", "a page", "a notice"]
+    for i, text in enumerate(said):
+        prompt = talk.say(text)
+        assert prompt.is_new_context == (i > 0)
+        assert tuple(talk.context) == prompt.ids
+        shown = own.decode(talk.context)
+        assert shown == templated(own, "", said[: i + 1], actions[:i], enable_thinking=thinking)
+        if i < len(actions):
+            talk.act(chat.action_ids(actions[i]))
+    assert talk.num_kept_thoughts == 0
+
+
+def test_with_old_thoughts_a_context_only_grows() -> None:
+    chat = Chat(tokenizer(QWEN3_TEMPLATE))
+    talk = Conversation(chat)
+    before: list[int] = []
+    for text, action in zip(("Who ?", "a page"), THOUGHTS, strict=True):
+        prompt = talk.say(text)
+        assert not prompt.is_new_context
+        assert talk.context == before + list(prompt.ids)
+        talk.act(chat.action_ids(action))
+        before = list(talk.context)
+    assert chat.tokenizer.decode(before).count("<think>") == 2
+
+
+def test_what_was_sampled_enters_later_contexts_by_its_own_ids() -> None:
+    own = tokenizer(QWEN3_TEMPLATE)
+    chat = Chat(own, ChatConfig(keep_thinking=False))
+    spelled = [i for letter in "question" for i in own.encode(letter, add_special_tokens=False)]
+    assert spelled != own.encode("question", add_special_tokens=False)
+    talk = Conversation(chat)
+    talk.say("Who ?")
+    talk.act([*own.encode("<think>hm</think>\n\n"), *spelled, chat.eos_token_id])
+    ids = talk.say("a page").ids
+    assert any(ids[i : i + len(spelled)] == tuple(spelled) for i in range(len(ids)))
+    assert "hm" not in own.decode(ids)
+
+
+def test_a_thought_that_ends_inside_a_token_stays_and_is_counted() -> None:
+    own = tokenizer(QWEN3_TEMPLATE)
+    own.add_tokens(["</think>\nso"])
+    chat = Chat(own, ChatConfig(keep_thinking=False))
+    talk = Conversation(chat)
+    talk.say("Who ?")
+    over = own.convert_tokens_to_ids("</think>\nso")
+    start, rest = (own.encode(text, add_special_tokens=False) for text in ("<think>hm", " it is"))
+    talk.act([*start, over, *rest, chat.eos_token_id])
+    prompt = talk.say("a page")
+    assert talk.num_kept_thoughts == 1
+    assert not prompt.is_new_context
+    assert "hm</think>\nso it is<|im_end|>" in own.decode(talk.context)
+
+
+def test_the_bare_context_has_the_same_history_without_the_scaffold() -> None:
+    own = tokenizer(QWEN3_TEMPLATE)
+    chat = Chat(own, ChatConfig(keep_thinking=False, scaffold_template="Hint: {scaffold}\n{text}"))
+    guided, bare = Conversation(chat), Conversation(chat)
+    assert guided.say("Who ?", "[NAME]").bare_ids == bare.say("Who ?").ids
+    for talk in (guided, bare):
+        talk.act(chat.action_ids(THOUGHTS[0]))
+    prompt = guided.say("a page")
+    assert "Hint: [NAME]" in own.decode(prompt.ids)
+    assert prompt.bare_ids == bare.say("a page").ids
+
+
+def test_a_template_with_ways_of_its_own_is_played_append_only() -> None:
+    spaced = QWEN3_TEMPLATE.replace("[-1].lstrip('\n')", "[-1]")  # newlines of the block stay
+    assert Chat(tokenizer(spaced)).renderer.name == "template"
+    with pytest.raises(ValueError, match="a way of its own"):
+        Chat(tokenizer(spaced), ChatConfig(renderer="template", keep_thinking=False))

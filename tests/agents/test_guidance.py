@@ -1,78 +1,76 @@
-"""Planners: who sees which scaffold."""
+"""Orders for rollouts and the settings of guidance."""
 
 from dataclasses import replace
 
 import pytest
 
-from maskgym.agents.guidance import GuidanceConfig, make_planner
-from maskgym.agents.trajectory import Trajectory, Turn
-from maskgym.envs import Task, Verdict
-from maskgym.masking import ExpertTrace
+from maskgym.agents.guidance import PLANNERS, GuidanceConfig, Slot, make_planner
+from maskgym.envs import Domain, Task
+from maskgym.masking import ExpertTrace, mask
 
 TASK = Task(
     task_id="t", question="1 + 1?", answers=("2",), expert_trace=ExpertTrace.from_text("1 + 1 = 2")
 )
 
 
-def trajectory(reward: float, verdict: Verdict = Verdict.WRONG) -> Trajectory:
-    turn = Turn(
-        prompt_ids=(1,),
-        action_ids=(2,),
-        logprobs=(0.0,),
-        action_text="",
-        observation="",
-        action="answer",
-    )
-    return Trajectory(
-        task_id="t",
-        group="t|",
-        turns=(turn,),
-        reward=reward,
-        verdict=verdict,
-        end_reason="answered",
-    )
+def test_rollouts_share_a_baseline_only_with_those_that_see_the_same_scaffold() -> None:
+    bare, guided = Slot(task=TASK, index=0), Slot(task=TASK, index=1, scaffold="prefix(0.25)")
+    more = replace(guided, scaffold="prefix(0.5)")
+    assert (bare.group, guided.group, more.group) == ("t|", "t|prefix(0.25)", "t|prefix(0.5)")
 
 
-def test_always_shows_every_rollout_the_scaffold() -> None:
-    planner = make_planner(GuidanceConfig(planner="always", policy="all", group_size=4))
-    slots = planner.plan(TASK, [], 0)
-    assert [slot.scaffold for slot in slots] == ["all"] * 4
-    assert planner.plan(TASK, [], 1) == []
+def test_every_planner_that_is_named_can_be_made() -> None:
+    for name in PLANNERS:
+        policy = "prefix" if name == "adaptive" else "all"
+        config = GuidanceConfig(planner=name, policy=policy)
+        assert len(make_planner(config).plan(TASK, [], 0)) == 8, name
 
 
-def test_a_task_without_a_trace_is_played_bare() -> None:
-    planner = make_planner(GuidanceConfig(planner="always", group_size=2))
-    slots = planner.plan(replace(TASK, expert_trace=None), [], 0)
-    assert [slot.scaffold for slot in slots] == ["", ""]
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"planner": "alwys"}, "Did you mean 'always'"),
+        ({"train_on": "bear"}, "Did you mean 'bare'"),
+        ({"merge": "replace"}, "There are: append, replace_group, replace_failed"),
+        ({"budget": "ets"}, "Did you mean 'et'"),
+        ({"group_size": 1}, "at least 2"),
+        ({"planner": "mixed", "guided_share": 0.1}, "fewer than 2 rollouts"),
+        ({"merge": "replace_failed"}, "set train_on to 'bare'"),
+        ({"planner": "budget", "max_rollouts": 7}, "below group_size 8"),
+        ({"target_accuracy": 1.0}, "between 0 and 1"),
+        ({"raise_below": 0.5}, "more and less help at once"),
+        ({"num_rounds": 0}, "at least 1"),
+        ({"rescue_size": 1}, "at least 2"),
+        ({"anneal_steps": -1}, "at least 0"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GuidanceConfig(**settings)  # type: ignore[arg-type]
 
 
-def test_mixed_makes_two_groups_with_a_baseline_each() -> None:
-    planner = make_planner(GuidanceConfig(planner="mixed", group_size=4, train_on="bare"))
-    slots = planner.plan(TASK, [], 0)
-    assert [slot.group for slot in slots] == ["t|", "t|", "t|all", "t|all"]
-    assert [slot.index for slot in slots] == [0, 1, 2, 3]
-    assert [slot.train_on for slot in slots[2:]] == ["bare", "bare"]
+@pytest.mark.parametrize(
+    "config",
+    [
+        GuidanceConfig(policy="al"),
+        GuidanceConfig(planner="escalate", ladder=("all", "prefx(0.5)")),
+        GuidanceConfig(planner="adaptive", policy="prefx"),
+    ],
+)
+def test_an_unknown_mask_policy_is_refused_before_the_first_rollout(config: GuidanceConfig) -> None:
+    with pytest.raises(LookupError, match="No mask policy"):
+        make_planner(config)
 
 
-def test_rescue_shows_the_scaffold_only_where_the_whole_bare_group_failed() -> None:
-    planner = make_planner(GuidanceConfig(planner="rescue", group_size=2))
-    assert [slot.scaffold for slot in planner.plan(TASK, [], 0)] == ["", ""]
-    failed, solved = trajectory(0.0), trajectory(1.0, Verdict.CORRECT)
-    assert [slot.scaffold for slot in planner.plan(TASK, [failed, failed], 1)] == ["all", "all"]
-    assert planner.plan(TASK, [failed, solved], 1) == []
-    assert planner.plan(TASK, [failed] * 4, 2) == []
-
-
-def test_rescue_does_not_take_a_broken_verifier_for_failure() -> None:
-    planner = make_planner(GuidanceConfig(planner="rescue", group_size=2))
-    broken = trajectory(0.0, Verdict.VERIFIER_ERROR)
-    assert planner.plan(TASK, [trajectory(0.0), broken], 1) == []
-
-
-def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="No planner 'alwys'"):
-        GuidanceConfig(planner="alwys")
-    with pytest.raises(ValueError, match="at least 2"):
-        GuidanceConfig(group_size=1)
-    with pytest.raises(ValueError, match="fewer than 2 rollouts"):
-        GuidanceConfig(planner="mixed", group_size=8, guided_share=0.1)
+def test_a_masked_prefix_shows_the_beginning_of_the_masked_trace_and_nothing_behind_it() -> None:
+    trace = "She buys 3 bags.\nEach holds 4 pears.\nSo 3 * 4 = 12 pears."
+    task = Task(task_id="p", question="How many?", answers=("12",), domain=Domain.MATH)
+    whole = mask(trace, task, "all").text
+    lines = whole.splitlines()
+    for ratio, num_lines in ((0.35, 1), (0.7, 2), (1.0, 3)):
+        shown = mask(trace, task, f"masked_prefix({ratio})").text
+        assert shown.splitlines() == lines[:num_lines]
+    assert mask(trace, task, "masked_prefix(0.0)").text == ""
+    assert "3" not in whole and "She buys" in whole
+    # It gives less away than the prefix of the same length.
+    assert "3" in mask(trace, task, "prefix(0.35)").text

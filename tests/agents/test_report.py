@@ -9,7 +9,7 @@ from maskgym.agents.curves import draw_curves
 from maskgym.agents.policies import ExpertPolicy, play
 from maskgym.agents.report import write_report
 from maskgym.agents.run_folder import RunFolder
-from maskgym.agents.trainer import TrainerConfig
+from maskgym.agents.trainer_config import TrainerConfig
 from maskgym.envs import SearchEnv, testbed
 
 METRICS = [

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.chat import Chat
+from maskgym.agents.chat import Chat, ChatConfig
 from maskgym.agents.engines.scripted_engine import ScriptedEngine, ScriptedEngineConfig
 from maskgym.agents.env_pool import EnvPool
 from maskgym.agents.guidance import GuidanceConfig, Slot, make_planner
 from maskgym.agents.rollout import (
     RolloutConfig,
+    RolloutCounts,
     RolloutInterruptedError,
+    play_groups,
+    request_seed,
     rollout,
     rollout_groups,
 )
+from maskgym.agents.trajectory import Trajectory
 from maskgym.envs import EpisodeConfig, Task, TextEnv, ToolResult
 from maskgym.masking import ExpertTrace
 
@@ -268,8 +272,6 @@ def test_an_interrupted_rollout_hands_over_what_was_finished(tiny_tokenizer: Any
 def test_sampling_seeds_differ_between_rollouts_and_repeat_between_runs(
     tiny_tokenizer: Any,
 ) -> None:
-    from maskgym.agents.rollout import request_seed
-
     slots = [Slot(task=TASKS[0], index=i) for i in range(8)]
     seeds = {request_seed(1, slot, turn) for slot in slots for turn in range(3)}
     assert len(seeds) == 24
@@ -343,3 +345,182 @@ def test_the_time_of_an_episode_that_waits_its_turn_has_not_begun(tiny_tokenizer
         engine(script, tiny_tokenizer), Chat(tiny_tokenizer), pool(seconds=0.2), slots, config
     )
     assert [t.end_reason for t in played] == ["answered"] * 4  # though all four take 0.8 seconds
+
+
+def answers(chat: Chat, is_right: Any) -> Any:
+    """A script: each task's episodes answer right where `is_right(task number, how many before)`."""
+    num_asked: dict[int, int] = {}
+
+    def script(prompt_ids: tuple[int, ...]) -> list[int]:
+        word = chat.tokenizer.decode(prompt_ids).split(" ?")[0].split()[-1]
+        number = int(word.removeprefix("word"))
+        before = num_asked.get(number, 0)
+        num_asked[number] = before + 1
+        return chat.action_ids(f"<answer> {word if is_right(number, before) else 'x'} </answer>")
+
+    return script
+
+
+def is_mixed(group: list[Trajectory]) -> bool:
+    return len({t.reward for t in group}) > 1
+
+
+BARE = make_planner(GuidanceConfig(planner="bare", group_size=2))
+
+
+@pytest.mark.parametrize("num_polls", [1, (1, 7, 3), (9, 1, 1, 1, 5)])
+@pytest.mark.parametrize("num_env_workers", [0, 3])
+def test_dynamic_sampling_gives_the_first_wanted_groups_whoever_is_faster(
+    tiny_tokenizer: Any, num_polls: Any, num_env_workers: int
+) -> None:
+    chat = Chat(tiny_tokenizer)
+    wanted_tasks = {2, 3, 5, 7}  # the others succeed twice
+    script = answers(chat, lambda number, before: number not in wanted_tasks or before % 2 == 0)
+    engine = ScriptedEngine(script, config=ScriptedEngineConfig(num_polls=num_polls))
+    ended: list[str] = []
+    counts = RolloutCounts()
+    tasks = iter(TASKS)
+    groups = play_groups(
+        engine,
+        chat,
+        pool(),
+        tasks,
+        BARE,
+        RolloutConfig(num_env_workers=num_env_workers, max_tokens_per_turn=32),
+        num_groups=3,
+        is_wanted=is_mixed,
+        on_finished=lambda group: ended.append(group[0].task_id),
+        counts=counts,
+    )
+    assert [[t.task_id for t in group] for group in groups] == [["t2"] * 2, ["t3"] * 2, ["t5"] * 2]
+    assert sorted(ended) == [f"t{i}" for i in range(6)]
+    assert next(tasks).task_id == "t6"  # no task was taken that was not played
+    assert (counts.num_groups, counts.num_unwanted_groups) == (6, 3)
+
+
+def test_dynamic_sampling_stops_at_its_bound_or_where_tasks_end(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    script = answers(chat, lambda number, before: number != 1 or before % 2 == 0)
+
+    def found(tasks: Any, max_groups: int | None) -> tuple[list[str], int]:
+        config = RolloutConfig(num_env_workers=0, max_tokens_per_turn=32, max_groups=max_groups)
+        counts = RolloutCounts()
+        groups = play_groups(
+            ScriptedEngine(script),
+            chat,
+            pool(),
+            tasks,
+            BARE,
+            config,
+            num_groups=2,
+            is_wanted=is_mixed,
+            counts=counts,
+        )
+        return [group[0].task_id for group in groups], counts.num_groups
+
+    assert found(TASKS[:5], None) == (["t1"], 5)
+    assert found(itertools.cycle(TASKS[2:]), None) == ([], 8)
+    assert found(itertools.cycle(TASKS), 3) == (["t1"], 3)
+
+
+def test_the_next_round_of_a_task_does_not_wait_for_other_tasks(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+
+    def script(prompt_ids: tuple[int, ...]) -> list[int]:
+        return chat.action_ids("<answer> wrong </answer>")
+
+    # The first task's first rollout takes long; the second task is rescued in the meantime.
+    slow = ScriptedEngine(script, config=ScriptedEngineConfig(num_polls=(50, 1, 1, 1, 1, 1, 1, 1)))
+    planner = make_planner(GuidanceConfig(planner="rescue", group_size=2))
+    order: list[str] = []
+    groups = play_groups(
+        slow,
+        chat,
+        pool(),
+        TASKS[:2],
+        planner,
+        INLINE,
+        on_finished=lambda group: order.append(group[0].task_id),
+    )
+    assert order == ["t1", "t0"]
+    assert [[t.is_guided for t in group] for group in groups] == [[False, False, True, True]] * 2
+    guided = [
+        i for i, r in enumerate(slow.requests) if "hidden" in chat.tokenizer.decode(r.prompt_ids)
+    ]
+    assert guided == [4, 5, 6, 7]
+    shown = [chat.tokenizer.decode(slow.requests[i].prompt_ids) for i in guided]
+    assert ["word1 ?" in text for text in shown] == [True, True, False, False]
+
+
+def test_a_task_that_comes_twice_is_sampled_with_other_seeds(tiny_tokenizer: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    engine = ScriptedEngine(answers(chat, lambda number, before: True))
+    play_groups(engine, chat, pool(), [TASKS[0], TASKS[0]], BARE, INLINE)
+    assert len({request.params.seed for request in engine.requests}) == 4
+
+
+def real_engine(tiny_model_dir: Any) -> Any:
+    from maskgym.agents.engines.transformers_engine import (
+        TransformersEngine,
+        TransformersEngineConfig,
+    )
+
+    return TransformersEngine(
+        tiny_model_dir, config=TransformersEngineConfig(max_model_len=256, max_num_seqs=16)
+    )
+
+
+def test_a_run_is_a_function_of_its_seed(tiny_tokenizer: Any, tiny_model_dir: Any) -> None:
+    chat = Chat(tiny_tokenizer)
+    config = RolloutConfig(num_env_workers=0, max_tokens_per_turn=6, deadline_s=None)
+
+    def played(seed: int) -> list[list[Trajectory]]:
+        return play_groups(
+            real_engine(tiny_model_dir),  # a fresh one: a filled prefix cache changes last digits
+            chat,
+            pool(max_turns=3),
+            itertools.cycle(TASKS),
+            BARE,
+            config,
+            num_groups=3,
+            is_wanted=lambda group: sum(t.num_action_tokens for t in group) % 2 == 0,
+            seed=seed,
+        )
+
+    first = played(1)
+    assert len(first) == 3
+    assert played(1) == first
+    assert played(2) != first
+
+
+@pytest.mark.parametrize("keep_thinking", [True, False])
+def test_what_is_trained_has_the_probabilities_that_it_was_sampled_with(
+    tiny_model_dir: Any, keep_thinking: bool
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from .test_renderers import QWEN3_TEMPLATE
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    tokenizer.chat_template = QWEN3_TEMPLATE
+    chat = Chat(tokenizer, ChatConfig(thinking=False, keep_thinking=keep_thinking))
+    slots = [Slot(task=TASKS[i], index=0) for i in range(3)]
+    config = RolloutConfig(num_env_workers=0, max_tokens_per_turn=8, temperature=0.7)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    engine = real_engine(tiny_model_dir)
+    for trajectory in rollout(engine, chat, pool(max_turns=3), slots, config):
+        sequences = trajectory.sequences()
+        assert len(sequences) == (1 if keep_thinking else len(trajectory.turns)) > 0
+        assert sum(sum(s.loss_mask) for s in sequences) == trajectory.num_action_tokens
+        for sequence in sequences:
+            with torch.no_grad():
+                logits = model(torch.tensor([sequence.ids])).logits[0].double()
+            logprobs = (logits / 0.7).log_softmax(-1)
+            for i, (token, is_trained) in enumerate(
+                zip(sequence.ids, sequence.loss_mask, strict=True)
+            ):
+                if is_trained:
+                    assert sequence.logprobs[i] == pytest.approx(
+                        float(logprobs[i - 1, token]), abs=1e-4
+                    )

@@ -4,13 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from maskgym.agents.learner import load_model
-from maskgym.agents.run_folder import RunFolder, load_trainer_state
-from maskgym.agents.trainer import TrainerConfig
+from maskgym.agents.run_folder import RunFolder
+from maskgym.agents.trainer_config import TrainerConfig
 
 
 def test_a_folder_that_holds_something_is_never_overwritten(tmp_path: Path) -> None:
@@ -51,22 +49,19 @@ def test_what_came_after_the_checkpoint_is_dropped_on_resume(tmp_path: Path) -> 
     assert not (folder.path / "trajectories" / "step-000003.jsonl").exists()
 
 
-def test_checkpoints_are_whole_and_only_the_last_stay(
-    tmp_path: Path, tiny_model_dir: Path, tiny_tokenizer: Any
-) -> None:
+def test_only_whole_checkpoints_are_found(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", TrainerConfig())
-    model: Any = load_model(tiny_model_dir, device="cpu")
-    for step in (1, 2, 3):
-        folder.save_checkpoint(
-            step, model=model, tokenizer=tiny_tokenizer, state={"step": step}, keep=2
-        )
-    assert [path.name for path in folder.checkpoints()] == ["step-000002", "step-000003"]
-    assert load_trainer_state(folder.last_checkpoint())["step"] == 3
-    again: Any = load_model(folder.last_checkpoint(), device="cpu")
-    assert all((a == b).all() for a, b in zip(again.parameters(), model.parameters(), strict=True))
-    # A kill in the middle of writing leaves a folder that no one takes for a checkpoint.
-    (folder.path / "checkpoints" / ".partial-000004").mkdir()
-    assert folder.last_checkpoint().name == "step-000003"
+    assert not folder.has_checkpoint()
+    for name in ("step-000002", "step-000010", ".partial-000011"):
+        (folder.checkpoints_path / name).mkdir(parents=True)
+    assert [path.name for path in folder.checkpoints()] == ["step-000002", "step-000010"]
+    assert folder.has_checkpoint()
+    # Killed between two renamings: the one that was to be replaced still counts.
+    (folder.checkpoints_path / ".replaced-000011").mkdir()
+    (folder.checkpoints_path / ".replaced-000010").mkdir()
+    names = ["step-000002", "step-000010", ".replaced-000011"]
+    assert [path.name for path in folder.checkpoints()] == names
+    assert folder.last_checkpoint().name == ".replaced-000011"
 
 
 def test_a_run_without_checkpoint_says_so(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskgym.agents.engines.engine import Completion, Engine, FinishReason, Request, SamplingParams
+from maskgym.agents.engines.engine import (
+    Completion,
+    Engine,
+    EngineOutOfMemoryError,
+    FinishReason,
+    Request,
+    SamplingParams,
+)
 from maskgym.agents.engines.token_sampling import restrict, sample_tokens, uniform
 from maskgym.agents.engines.transformers_engine import TransformersEngine, TransformersEngineConfig
 
@@ -364,3 +371,24 @@ def test_counter_based_numbers_are_uniform_and_uncorrelated() -> None:
     assert abs(np.corrcoef(grid[:-1].ravel(), grid[1:].ravel())[0, 1]) < 0.03
     assert abs(np.corrcoef(grid[:, :-1].ravel(), grid[:, 1:].ravel())[0, 1]) < 0.03
     assert uniform([2**64 - 1], [10**9])[0] < 1
+
+
+def test_out_of_memory_names_the_requests_and_the_engine_goes_on(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(tiny_model_dir)
+    wanted = run(engine, request("a", (5, 6, 7)))["a"]
+    engine.submit(request("a", (5, 6, 7)))
+    engine.poll()
+    engine.submit(request("b", (8, 9)))
+
+    def no_memory(*_: Any, **__: Any) -> None:
+        torch.empty(1 << 50)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._model, "forward", no_memory)
+        with pytest.raises(EngineOutOfMemoryError, match=r"2 requests in flight.*Lower") as raised:
+            engine.poll()
+    assert sorted(raised.value.request_ids) == ["a", "b"]
+    assert engine.num_unfinished == 0
+    assert run(engine, request("a", (5, 6, 7)))["a"] == wanted

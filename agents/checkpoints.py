@@ -223,16 +223,16 @@ class _Attempt:
 
     def agree(self) -> None:
         """Returns if no rank has failed."""
-        error = self._error
-        text = error and _cause(error, self._world.rank)
-        failed = [text for text in self._world.gather(text) if text]
-        if failed:
+        error, text = self._error, None
+        if error is not None:
             there = next(p for p in (self._folder, *self._folder.absolute().parents) if p.exists())
             free = shutil.disk_usage(there).free / 2**20
+            text = f"{_cause(error, self._world.rank)}; its disk has {free:,.1f} MiB free"
+        failed = [text for text in self._world.gather(text) if text]
+        if failed:
             raise CheckpointError(
-                f"The checkpoint was not written ({failed[0]}); older ones are untouched. The disk of "
-                f"{str(self._folder)!r} had {free:,.1f} MiB free: make room, or check the folder's "
-                "rights."
+                f"No checkpoint was written to {str(self._folder)!r} ({failed[0]}). Older ones are "
+                "untouched. Make room, or check the folder's rights."
             ) from error
 
 

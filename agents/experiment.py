@@ -126,7 +126,8 @@ def open_trainer(
 
 def make_learner(config: ExperimentConfig, model_dir: Path, world: World) -> Learner:
     """The learner of a run on the weights of a folder; a KL term compares with the run's first weights."""
-    device = str(world.device)
+    # Several ranks shard it from the computer's memory, layer by layer: it need not fit on one GPU.
+    device = "cpu" if world.size > 1 else str(world.device)
     needs_reference = bool(config.learner.loss.kl_coef) and config.learner.lora is None
     is_first = model_dir == Path(config.model)
     reference = (

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ..envs import TextEnv
-from .chat import Chat, Tokenizer, load_tokenizer
 from .config import config_from_dict
 from .distributed import World, open_world
 from .engines.engine import Engine, check_model_dir
-from .env_pool import EnvPool
-from .learner import Learner, load_model
-from .learner_config import LearnerConfig
+from .learning.learner import Learner, load_model
+from .learning.learner_config import LearnerConfig
 from .play_config import PlayConfig, make_engine, make_env, task_source, with_stop_strings
+from .rollouts.chat import Chat, Tokenizer, load_tokenizer
+from .rollouts.env_pool import EnvPool
 from .run_folder import RunFolder
 from .trainer import Trainer, seed_everything
 from .trainer_config import TrainerConfig

@@ -23,14 +23,14 @@ from ..envs import (
     load_tasks,
     resolve_tasks,
 )
-from .chat import ChatConfig, load_tokenizer
 from .config import config_from_dict
 from .engines.engine import Engine, EngineConfig, open_engine
-from .rollout_config import RolloutConfig
+from .rollouts.chat import ChatConfig, load_tokenizer
+from .rollouts.rollout_config import RolloutConfig
 from .sampled_tasks import is_sampled, sampled_tasks
 
 if TYPE_CHECKING:
-    from .learner import Learner
+    from .learning.learner import Learner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..envs import Task
-from .chat import Chat
-from .credit import has_signal
 from .distributed import World
 from .engines.engine import Engine
-from .env_pool import EnvPool
-from .guidance_planner import GuidancePlanner
-from .outcomes import TaskOutcome
-from .rollout import RolloutCounts, RolloutInterruptedError, play_groups
+from .guidance.outcomes import TaskOutcome
+from .guidance.planner import GuidancePlanner
+from .learning.credit import has_signal
+from .rollouts.chat import Chat
+from .rollouts.env_pool import EnvPool
+from .rollouts.rollout import RolloutCounts, RolloutInterruptedError, play_groups
+from .rollouts.trajectory import Trajectory
 from .task_stream import TaskStream
 from .trainer_config import TrainerConfig
-from .trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..envs import Task, TextEnv, expert_actions
-from .trajectory import Trajectory, Turn
+from .rollouts.trajectory import Trajectory, Turn
 
 _WORD = re.compile(r"\w+")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chat import Tokenizer
-from .trajectory import TokenSequence
+from .rollouts.chat import Tokenizer
+from .rollouts.trajectory import TokenSequence
 
 
 @dataclass(frozen=True, kw_only=True)

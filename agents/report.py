@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .curves import draw_curves
+from .rollouts.trajectory import Trajectory
 from .run_folder import RunFolder
-from .trajectory import Trajectory
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;

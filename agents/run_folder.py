@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .trajectory import Trajectory
+from .rollouts.trajectory import Trajectory
 
 
 class RunFolder:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .copying import copied_share
 from .evaluation.evaluate import Evaluation
-from .rollout_config import RolloutCounts
-from .trajectory import Trajectory
+from .guidance.copying import copied_share
+from .rollouts.rollout_config import RolloutCounts
+from .rollouts.trajectory import Trajectory
 
 Row = dict[str, float | int | None]
 

@@ -18,7 +18,6 @@ import torch
 
 from ..envs import Task
 from .alarms import alarms_of
-from .chat import Chat
 from .checkpoints import (
     CheckpointError,
     load_checkpoint,
@@ -26,23 +25,24 @@ from .checkpoints import (
     save_checkpoint,
     set_rng_state,
 )
-from .credit import credit
 from .distributed import World
 from .engines.engine import Engine
-from .env_pool import EnvPool
 from .evaluation.evaluate import Evaluation, evaluate, summarise
-from .guidance import make_planner
-from .learner import Learner
+from .guidance.config import make_planner
+from .guidance.supervised import SupervisedStage
+from .learning.credit import credit
+from .learning.learner import Learner
+from .learning.step_stats import StepStats
 from .played_tasks import PlayedTask, play_tasks
-from .rollout import RolloutCounts, RolloutFailedError, RolloutInterruptedError
+from .rollouts.chat import Chat
+from .rollouts.env_pool import EnvPool
+from .rollouts.rollout import RolloutCounts, RolloutFailedError, RolloutInterruptedError
+from .rollouts.trajectory import Trajectory
 from .run_folder import RunFolder
-from .sft import SupervisedStage
 from .step_metrics import Row, rollout_metrics, step_line
-from .step_stats import StepStats
 from .task_stream import TaskStream
 from .trackers import Tracker, open_trackers
 from .trainer_config import TrainerConfig
-from .trajectory import Trajectory
 
 
 class Trainer:

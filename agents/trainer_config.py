@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from .advantages import AdvantageConfig
 from .alarms import AlarmConfig
-from .filters import FilterConfig
-from .guidance import GuidanceConfig
-from .rollout_config import RolloutConfig
-from .sft import SupervisedConfig
+from .guidance.config import GuidanceConfig
+from .guidance.supervised import SupervisedConfig
+from .learning.advantages import AdvantageConfig
+from .learning.filters import FilterConfig
+from .rollouts.rollout_config import RolloutConfig
 from .trackers import check_trackers
 
 

@@ -15,15 +15,15 @@ import numpy as np
 from ..envs.testbed import FictionalWorld
 from ..envs.testbed.names import NAMES
 from ..envs.testbed.world import RELATIONS
-from .chat import Chat, load_tokenizer
 from .experiment import ExperimentConfig
-from .experts import Lesson, expert_trajectories
-from .learner import Learner, LearnerConfig, load_model
+from .guidance.experts import Lesson, expert_trajectories
+from .guidance.supervised import supervised_training
+from .learning.learner import Learner, LearnerConfig, load_model
 from .play_config import make_env
 from .reading import ReadingExercises
-from .sft import supervised_training
+from .rollouts.chat import Chat, load_tokenizer
+from .rollouts.trajectory import TokenSequence
 from .tiny_model import TinyModelConfig, make_tiny_model, save_model
-from .trajectory import TokenSequence
 
 TAGS = tuple(
     f"<{slash}{name}>"

@@ -158,11 +158,11 @@ def _config(args: argparse.Namespace) -> DemoConfig:
 
 
 def _experiment(config: DemoConfig, path: Path) -> "ExperimentConfig":
-    from maskgym.agents.chat import ChatConfig
     from maskgym.agents.experiment import ExperimentConfig
-    from maskgym.agents.guidance import GuidanceConfig
-    from maskgym.agents.learner import LearnerConfig
-    from maskgym.agents.rollout import RolloutConfig
+    from maskgym.agents.guidance.config import GuidanceConfig
+    from maskgym.agents.learning.learner import LearnerConfig
+    from maskgym.agents.rollouts.chat import ChatConfig
+    from maskgym.agents.rollouts.rollout import RolloutConfig
     from maskgym.agents.trainer_config import TrainerConfig
     from maskgym.envs import EpisodeConfig, SearchConfig, XMLProtocol
 

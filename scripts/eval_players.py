@@ -8,8 +8,8 @@ from typing import Any
 
 from maskgym.agents.evaluation.config import EvaluationConfig
 from maskgym.agents.play_config import make_engine, make_env, with_stop_strings
-from maskgym.agents.rollout import RolloutConfig, RolloutInterruptedError
-from maskgym.agents.trajectory import Trajectory
+from maskgym.agents.rollouts.rollout import RolloutConfig, RolloutInterruptedError
+from maskgym.agents.rollouts.trajectory import Trajectory
 from maskgym.envs import SearchConfig, Task, TaskSource
 from maskgym.envs.shared_retrievers import lease_retriever
 
@@ -71,10 +71,10 @@ def _policy_player(config: EvaluationConfig, should_stop: Callable[[], bool]) ->
 def _engine_player(
     config: EvaluationConfig, should_stop: Callable[[], bool], stack: ExitStack
 ) -> Player:
-    from maskgym.agents.chat import Chat, load_tokenizer
-    from maskgym.agents.env_pool import EnvPool
-    from maskgym.agents.guidance import Slot
-    from maskgym.agents.rollout import rollout
+    from maskgym.agents.guidance.config import Slot
+    from maskgym.agents.rollouts.chat import Chat, load_tokenizer
+    from maskgym.agents.rollouts.env_pool import EnvPool
+    from maskgym.agents.rollouts.rollout import rollout
 
     engine = stack.enter_context(closing(make_engine(config.model, config)))
     chat = Chat(load_tokenizer(config.model), config.chat)
@@ -113,7 +113,7 @@ def _endpoint_player(
         EndpointError,
         play_endpoint,
     )
-    from maskgym.agents.env_pool import EnvPool
+    from maskgym.agents.rollouts.env_pool import EnvPool
 
     values = {"system": config.chat.system, **config.endpoint}
     endpoint = Endpoint(config_from_dict(EndpointConfig, values))

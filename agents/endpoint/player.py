@@ -23,10 +23,10 @@ from typing import Any
 
 from ...envs import Task
 from ..engines.engine import SamplingParams
-from ..env_pool import EnvPool, Episode
-from ..guidance import Slot
-from ..rollout import RolloutConfig, RolloutInterruptedError, request_seed
-from ..trajectory import Trajectory, Turn
+from ..guidance.config import Slot
+from ..rollouts.env_pool import EnvPool, Episode
+from ..rollouts.rollout import RolloutConfig, RolloutInterruptedError, request_seed
+from ..rollouts.trajectory import Trajectory, Turn
 from .client import (
     ContextOverflowError,
     RequestFailedError,

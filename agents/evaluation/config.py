@@ -13,7 +13,7 @@ from ...envs.shared_retrievers import lease_retriever
 from ...retrieval import RetrieverError
 from ..play_config import PlayConfig, env_domain, make_env, task_source
 from ..policies import POLICIES
-from ..rollout import RolloutConfig
+from ..rollouts.rollout import RolloutConfig
 from ..run_folder import RunFolder, plain_values
 
 _MAX_NAMED = 6

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...envs import Task
-from ..chat import Chat
 from ..engines.engine import Engine
-from ..env_pool import EnvPool
-from ..guidance import Slot
-from ..rollout import RolloutConfig, rollout
-from ..trajectory import Trajectory
+from ..guidance.config import Slot
+from ..rollouts.chat import Chat
+from ..rollouts.env_pool import EnvPool
+from ..rollouts.rollout import RolloutConfig, rollout
+from ..rollouts.trajectory import Trajectory
 from .scores import score_question
 from .statistics import Estimate, wilson_interval
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..trajectory import Trajectory
+from ..rollouts.trajectory import Trajectory
 from .evaluate import assert_bare, is_failed
 from .scores import QuestionScores
 

@@ -7,7 +7,7 @@ from typing import Any
 from ...envs import Domain, Task, Verdict
 from ...envs.search import retrieval_recall
 from ...envs.verifiers import Normalization, contains_answer, exact_match, f1_score
-from ..trajectory import Trajectory
+from ..rollouts.trajectory import Trajectory
 
 _Score = Callable[[str, Sequence[str], Normalization], float]
 _CLOSED = frozenset({"yes", "no"})  # stands in most passages and says nothing about them

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from maskgym.agents.learner import Learner, LearnerConfig, load_model
-from maskgym.agents.losses import LossConfig
-from maskgym.agents.sample import Sample
-from maskgym.agents.step_stats import StepStats
+from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.sample import Sample
+from maskgym.agents.learning.step_stats import StepStats
 
 from .training_env import Workload
 from .training_ours import OurSetting, OurTrainer

@@ -15,9 +15,9 @@ from torch import Tensor
 from maskgym.agents.alarms import AlarmConfig, alarms_of
 from maskgym.agents.engines.engine import Engine, Request, SamplingParams, open_engine
 from maskgym.agents.engines.engine import EngineConfig as AnyEngineConfig
-from maskgym.agents.learner import load_model
-from maskgym.agents.packing import micro_batches
-from maskgym.agents.sample import Sample
+from maskgym.agents.learning.learner import load_model
+from maskgym.agents.learning.packing import micro_batches
+from maskgym.agents.learning.sample import Sample
 
 from .tables import Table
 from .training_cases import SMALL, fields_of, make_samples, relative, update, worst_difference

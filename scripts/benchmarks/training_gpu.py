@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 
-from maskgym.agents.learner import Learner, LearnerConfig
-from maskgym.agents.sample import Sample
-from maskgym.agents.trajectory import TokenSequence
+from maskgym.agents.learning.learner import Learner, LearnerConfig
+from maskgym.agents.learning.sample import Sample
+from maskgym.agents.rollouts.trajectory import TokenSequence
 
 from .tables import Table
 from .training_arms import Arm, ArmStep, median, rounds

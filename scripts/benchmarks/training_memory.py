@@ -74,7 +74,7 @@ def measure(vocabulary: int, num_tokens: int, chunk_tokens: int, hidden_size: in
     """`loss_memory`, in this process; a later call sees only what goes beyond an earlier peak."""
     import torch
 
-    from ...agents.logprobs import chunked_logprobs
+    from ...agents.learning.logprobs import chunked_logprobs
 
     torch.set_num_threads(1)
 

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskgym.agents.advantages import AdvantageConfig, advantages_of
-from maskgym.agents.chat import Chat, load_tokenizer
 from maskgym.agents.engines.engine import EngineConfig, open_engine
-from maskgym.agents.env_pool import EnvPool
-from maskgym.agents.guidance import GuidanceConfig, make_planner
-from maskgym.agents.learner import Learner, LearnerConfig, load_model
-from maskgym.agents.losses import LossConfig
-from maskgym.agents.rollout import RolloutConfig, play_groups
-from maskgym.agents.sample import Sample
-from maskgym.agents.trajectory import Trajectory
+from maskgym.agents.guidance.config import GuidanceConfig, make_planner
+from maskgym.agents.learning.advantages import AdvantageConfig, advantages_of
+from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.sample import Sample
+from maskgym.agents.rollouts.chat import Chat, load_tokenizer
+from maskgym.agents.rollouts.env_pool import EnvPool
+from maskgym.agents.rollouts.rollout import RolloutConfig, play_groups
+from maskgym.agents.rollouts.trajectory import Trajectory
 
 from .training_arms import ArmStep, report, wait_for_go
 from .training_env import Casting, ScriptedEnv, ScriptedLengths, Workload

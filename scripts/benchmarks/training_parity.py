@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskgym.agents.losses import LossConfig
-from maskgym.agents.sample import Sample
+from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.sample import Sample
 
 from .tables import Table
 from .training_cases import Update, update, worst_difference

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from maskgym.agents.distributed import World, open_world
-from maskgym.agents.learner import Learner, LearnerConfig, load_model
-from maskgym.agents.sample import Sample
+from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.sample import Sample
 
 from .tables import Table
 from .training_cases import make_samples, relative, worst_difference
@@ -87,7 +87,7 @@ def add_gate(
 
 def train(world: World, model_dir: Path, samples: Sequence[Sample]) -> dict[str, Any]:
     """Some steps on this rank's groups: the first two thirds of them on rank 0 where there are two."""
-    from maskgym.agents.packing import micro_batches
+    from maskgym.agents.learning.packing import micro_batches
 
     groups = list(dict.fromkeys(sample.group for sample in samples))
     cut = -(-2 * len(groups) // 3)

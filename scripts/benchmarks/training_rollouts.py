@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from maskgym.agents.chat import Chat, Conversation, load_tokenizer
 from maskgym.agents.engines.engine import (
     Completion,
     Engine,
@@ -31,9 +30,10 @@ from maskgym.agents.engines.engine import (
     SamplingParams,
     open_engine,
 )
-from maskgym.agents.env_pool import EnvPool
-from maskgym.agents.guidance import Slot
-from maskgym.agents.rollout import RolloutConfig, RolloutCounts, request_seed, rollout
+from maskgym.agents.guidance.config import Slot
+from maskgym.agents.rollouts.chat import Chat, Conversation, load_tokenizer
+from maskgym.agents.rollouts.env_pool import EnvPool
+from maskgym.agents.rollouts.rollout import RolloutConfig, RolloutCounts, request_seed, rollout
 
 from .tables import Cell, Table
 from .training_env import (

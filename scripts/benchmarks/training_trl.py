@@ -49,7 +49,7 @@ class TurnByTurn:
     """TRL's `rollout_func`: episodes of the workload with a barrier after each turn."""
 
     def __init__(self, setting: TRLSetting, tokenizer: Any) -> None:
-        from maskgym.agents.chat import Chat
+        from maskgym.agents.rollouts.chat import Chat
 
         self.setting = setting
         self.workload = Workload(**setting.workload)

@@ -16,12 +16,12 @@ import torch
 
 from maskgym.agents.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from maskgym.agents.distributed import World, open_world
-from maskgym.agents.learner import Learner
-from maskgym.agents.learner_config import LearnerConfig
-from maskgym.agents.lora import LoRAConfig
-from maskgym.agents.losses import LossConfig
-from maskgym.agents.sample import Sample
-from maskgym.agents.trajectory import TokenSequence
+from maskgym.agents.learning.learner import Learner
+from maskgym.agents.learning.learner_config import LearnerConfig
+from maskgym.agents.learning.lora import LoRAConfig
+from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.sample import Sample
+from maskgym.agents.rollouts.trajectory import TokenSequence
 
 NUM_STEPS = 3
 # Rank 0 gets three of four groups and the longest sequences: several micro-batches against one.

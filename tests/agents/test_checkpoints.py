@@ -24,11 +24,11 @@ from maskgym.agents.checkpoints import (
     save_checkpoint,
     set_rng_state,
 )
-from maskgym.agents.learner import Learner
-from maskgym.agents.learner_config import LearnerConfig
-from maskgym.agents.sample import Sample
+from maskgym.agents.learning.learner import Learner
+from maskgym.agents.learning.learner_config import LearnerConfig
+from maskgym.agents.learning.sample import Sample
+from maskgym.agents.rollouts.trajectory import TokenSequence
 from maskgym.agents.tiny_model import TinyModelConfig, make_tiny_model
-from maskgym.agents.trajectory import TokenSequence
 
 CONFIG = LearnerConfig(lr=1e-3)
 
@@ -156,8 +156,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from maskgym.agents.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
-from maskgym.agents.learner import Learner
-from maskgym.agents.learner_config import LearnerConfig
+from maskgym.agents.learning.learner import Learner
+from maskgym.agents.learning.learner_config import LearnerConfig
 
 torch.set_num_threads(1)
 model_dir, folder, num_kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.chat import load_tokenizer
 from maskgym.agents.engines.transformers_engine import TransformersEngine
 from maskgym.agents.experiment import ExperimentConfig, check_model_fits, open_trainer
-from maskgym.agents.guidance import GuidanceConfig
-from maskgym.agents.learner_config import LearnerConfig
-from maskgym.agents.lora import LoRAConfig
-from maskgym.agents.losses import LossConfig
-from maskgym.agents.rollout_config import RolloutConfig
+from maskgym.agents.guidance.config import GuidanceConfig
+from maskgym.agents.guidance.supervised import SupervisedConfig
+from maskgym.agents.learning.learner_config import LearnerConfig
+from maskgym.agents.learning.lora import LoRAConfig
+from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.rollouts.chat import load_tokenizer
+from maskgym.agents.rollouts.rollout_config import RolloutConfig
 from maskgym.agents.run_folder import RunFolder
-from maskgym.agents.sft import SupervisedConfig
 from maskgym.agents.trainer_config import TrainerConfig
 from maskgym.envs import EpisodeConfig
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from maskgym.agents import methods
-from maskgym.agents.advantages import AdvantageConfig, advantages_of
 from maskgym.agents.config import config_from_dict
-from maskgym.agents.guidance import make_planner
-from maskgym.agents.learner import LearnerConfig
+from maskgym.agents.guidance.config import make_planner
+from maskgym.agents.learning.advantages import AdvantageConfig, advantages_of
+from maskgym.agents.learning.learner import LearnerConfig
 from maskgym.agents.methods import method_names, method_settings
 from maskgym.agents.trainer_config import TrainerConfig
 

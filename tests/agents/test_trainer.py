@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from maskgym.agents.alarms import AlarmConfig
-from maskgym.agents.chat import Chat, load_tokenizer
 from maskgym.agents.experiment import ExperimentConfig, open_trainer
-from maskgym.agents.guidance import GuidanceConfig
-from maskgym.agents.learner_config import LearnerConfig
-from maskgym.agents.rollout import RolloutConfig, RolloutInterruptedError
+from maskgym.agents.guidance.config import GuidanceConfig
+from maskgym.agents.learning.learner_config import LearnerConfig
+from maskgym.agents.rollouts.chat import Chat, load_tokenizer
+from maskgym.agents.rollouts.rollout import RolloutConfig, RolloutInterruptedError
+from maskgym.agents.rollouts.trajectory import TokenSequence
 from maskgym.agents.run_folder import RunFolder
 from maskgym.agents.trainer_config import TrainerConfig
-from maskgym.agents.trajectory import TokenSequence
 from maskgym.envs import EpisodeConfig
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from maskgym.agents.chat import Chat, load_tokenizer
 from maskgym.agents.engines.engine import Request, SamplingParams
 from maskgym.agents.engines.scripted_engine import ScriptedEngine
-from maskgym.agents.sample import Sample
-from maskgym.agents.trajectory import TokenSequence
+from maskgym.agents.learning.sample import Sample
+from maskgym.agents.rollouts.chat import Chat, load_tokenizer
+from maskgym.agents.rollouts.trajectory import TokenSequence
 from maskgym.scripts.benchmarks import training
 from maskgym.scripts.benchmarks.tables import Table
 from maskgym.scripts.benchmarks.training_arms import (

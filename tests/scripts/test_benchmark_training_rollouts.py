@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.chat import Chat
 from maskgym.agents.engines.scripted_engine import ScriptedEngine, ScriptedEngineConfig
+from maskgym.agents.rollouts.chat import Chat
 from maskgym.agents.tiny_model import (
     CHAT_TEMPLATE,
     SPECIAL_TOKENS,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from maskgym.agents.endpoint.player import Endpoint, EndpointConfig, EndpointError, play_endpoint
-from maskgym.agents.env_pool import EnvPool
 from maskgym.agents.evaluation.evaluate import assert_bare
-from maskgym.agents.rollout import RolloutConfig, RolloutInterruptedError
-from maskgym.agents.trajectory import Trajectory
+from maskgym.agents.rollouts.env_pool import EnvPool
+from maskgym.agents.rollouts.rollout import RolloutConfig, RolloutInterruptedError
+from maskgym.agents.rollouts.trajectory import Trajectory
 from maskgym.envs import EpisodeConfig, Task, TextEnv, ToolResult
 from maskgym.masking import ExpertTrace
 

@@ -19,18 +19,18 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from maskgym.agents.chat import Chat, load_tokenizer
 from maskgym.agents.endpoint.client import ContextOverflowError
 from maskgym.agents.endpoint.player import Endpoint, EndpointConfig, EndpointError, play_endpoint
 from maskgym.agents.engines.engine import SamplingParams
 from maskgym.agents.engines.transformers_engine import TransformersEngine
-from maskgym.agents.env_pool import EnvPool
-from maskgym.agents.guidance import Slot
-from maskgym.agents.learner import Learner, LearnerConfig, load_model
-from maskgym.agents.rollout import RolloutConfig, rollout
-from maskgym.agents.sft import Lesson, expert_trajectories
+from maskgym.agents.guidance.config import Slot
+from maskgym.agents.guidance.supervised import Lesson, expert_trajectories
+from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.rollouts.chat import Chat, load_tokenizer
+from maskgym.agents.rollouts.env_pool import EnvPool
+from maskgym.agents.rollouts.rollout import RolloutConfig, rollout
+from maskgym.agents.rollouts.trajectory import Trajectory
 from maskgym.agents.tiny_model import save_model
-from maskgym.agents.trajectory import Trajectory
 from maskgym.envs import EpisodeConfig, SearchEnv, Task
 from maskgym.masking import ExpertTrace, TraceTurn, TurnKind
 from maskgym.retrieval import BM25Index, Passage

@@ -9,7 +9,7 @@ import pytest
 from maskgym.agents.evaluation.compare import Comparison, Difference, compare
 from maskgym.agents.evaluation.records import EvaluationRecord
 from maskgym.agents.evaluation.scores import score_question
-from maskgym.agents.trajectory import Trajectory
+from maskgym.agents.rollouts.trajectory import Trajectory
 from maskgym.envs import Domain, Task, Verdict
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from maskgym.agents.chat import Chat
 from maskgym.agents.engines.scripted_engine import ScriptedEngine
-from maskgym.agents.env_pool import EnvPool
 from maskgym.agents.evaluation.evaluate import assert_bare, evaluate, summarise
-from maskgym.agents.guidance import Slot
+from maskgym.agents.guidance.config import Slot
 from maskgym.agents.policies import ExpertPolicy, play
-from maskgym.agents.rollout import RolloutConfig, rollout
+from maskgym.agents.rollouts.chat import Chat
+from maskgym.agents.rollouts.env_pool import EnvPool
+from maskgym.agents.rollouts.rollout import RolloutConfig, rollout
 from maskgym.envs import SearchEnv, Verdict, testbed
 
 TASKS = testbed("search", level=1, size=6)

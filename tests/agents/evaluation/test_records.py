@@ -13,7 +13,7 @@ from maskgym.agents.evaluation.records import (
     read_records,
 )
 from maskgym.agents.evaluation.scores import score_question
-from maskgym.agents.trajectory import Trajectory, Turn
+from maskgym.agents.rollouts.trajectory import Trajectory, Turn
 from maskgym.envs import Task, Verdict
 
 TASKS = [Task(task_id=f"t{i}", question=f"Who is {i}?", answers=("Ada é",)) for i in range(4)]

@@ -10,7 +10,7 @@ from maskgym.agents.evaluation.scores import (
     QuestionScores,
     score_question,
 )
-from maskgym.agents.trajectory import Trajectory, Turn
+from maskgym.agents.rollouts.trajectory import Trajectory, Turn
 from maskgym.envs import Domain, Task, Verdict
 
 TASK = Task(

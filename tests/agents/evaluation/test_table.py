@@ -10,7 +10,7 @@ import pytest
 from maskgym.agents.evaluation.records import EvaluationRecord
 from maskgym.agents.evaluation.scores import QuestionScores, score_question
 from maskgym.agents.evaluation.table import tabulate
-from maskgym.agents.trajectory import Trajectory
+from maskgym.agents.rollouts.trajectory import Trajectory
 from maskgym.envs import Domain, Task, Verdict
 
 

@@ -240,33 +240,35 @@ class _ListRecipes(argparse.Action):
 def _make_new_model(config: Any, folder: Path) -> Path:
     """A small untrained model whose tokenizer is made from the tasks' own texts."""
     from maskgym.agents.play_config import task_source
-    from maskgym.agents.tiny_model import TinyModelConfig, make_tiny_model
+    from maskgym.agents.tiny_model import make_tiny_model
 
     tasks = task_source(config.train_tasks, config)
 
     def texts() -> Iterator[str]:
+        yield "user\nassistant\n"
         for task in tasks[: min(len(tasks), 2000)]:
             yield task.question
-            if task.expert_trace is not None:
-                yield task.expert_trace.text
+            for turn in task.expert_trace.turns if task.expert_trace is not None else ():
+                yield turn.text
 
-    extra = ("<search>", "</search>", "<python>", "</python>", "<answer>", "</answer>")
+    tools = ("think", "search", "information", "python", "result", "answer")
+    tags = tuple(f"<{slash}{name}>" for name in tools for slash in ("", "/"))
+    new_model = config.new_model
     print(f"Making a small untrained model in {folder} ...", flush=True)
     return make_tiny_model(
         folder,
         texts(),
-        config=TinyModelConfig(
-            tokenizer_kind="bpe",
-            vocab_size=4096,
-            extra_tokens=extra,
-            max_position_embeddings=max(2048, config.max_model_len),
+        config=replace(
+            new_model,
+            extra_tokens=new_model.extra_tokens or tags,
+            max_position_embeddings=max(new_model.max_position_embeddings, config.max_model_len),
             seed=config.trainer.seed,
         ),
     )
 
 
 def _write_report(folder: Any, num_steps: int) -> Path:
-    from maskgym.agents.report import write_report
+    from maskgym.agents.report import shown_samples, write_report
 
     metrics = folder.metrics()
     evals = [row for row in metrics if "eval/accuracy" in row]
@@ -281,8 +283,7 @@ def _write_report(folder: Any, num_steps: int) -> Path:
                 *(_share(row[f"eval/{name}"]) for name in ("exact_match", "f1")),
             )
         )
-    names = sorted(path.stem for path in (folder.path / "trajectories").glob("*.jsonl"))
-    samples = {name: list(folder.trajectories(name))[:8] for name in names[-2:]}
+    samples = shown_samples(folder)
     last = metrics[-1]["step"]
     lead = [f"{last} of {num_steps} optimiser steps, {metrics[-1]['num_rollouts']} rollouts."]
     page: Path = write_report(

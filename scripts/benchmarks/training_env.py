@@ -14,18 +14,19 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskgym.agents.engines.engine import Completion, Engine, Request
+from maskgym.agents.engines.engine import Completion, Engine
+from maskgym.agents.engines.scripted_lengths import ScriptedLengths
 from maskgym.envs import EpisodeConfig, Grade, Task, TextEnv, ToolResult
 from maskgym.envs.protocol import ActionKind, ParsedAction, XMLProtocol
 from maskgym.envs.tools import Tool
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 TOOL = "look"
 
@@ -249,56 +250,20 @@ def length_word(num_tokens: int) -> str:
     return f"<n{num_tokens}>"
 
 
-class ScriptedLengths:
+class AskedLengths(ScriptedLengths):
     """An `Engine` that gives each prompt as many tokens as its last length token asks for."""
 
     def __init__(self, engine: Engine, tokenizer: Any, workload: Workload) -> None:
         self.engine = engine
         self.lengths = length_ids(tokenizer, workload)
+        super().__init__(engine, lambda request: wanted_length(request.prompt_ids, self.lengths))
         self.num_sampled = 0
 
-    @property
-    def weight_version(self) -> int:
-        """As the engine says."""
-        return self.engine.weight_version
-
-    @property
-    def num_unfinished(self) -> int:
-        """As the engine says."""
-        return self.engine.num_unfinished
-
-    @property
-    def max_model_len(self) -> int:
-        """As the engine says."""
-        return self.engine.max_model_len
-
-    def submit(self, request: Request) -> None:
-        """Queues a request of the length that its prompt asks for."""
-        wanted = wanted_length(request.prompt_ids, self.lengths)
-        params = replace(
-            request.params, max_tokens=wanted, ignore_eos=True, stop=(), stop_token_ids=()
-        )
-        self.engine.submit(replace(request, params=params))
-
     def poll(self) -> list[Completion]:
-        """What finished."""
-        finished = self.engine.poll()
+        """What finished, counted."""
+        finished = super().poll()
         self.num_sampled += sum(len(completion.token_ids) for completion in finished)
         return finished
-
-    def abort(self, request_ids: Iterable[str]) -> None:
-        """Ends requests."""
-        self.engine.abort(request_ids)
-
-    def update_weights(
-        self, named_parameters: Iterable[tuple[str, Tensor]], *, version: int
-    ) -> None:
-        """Passes weights on."""
-        self.engine.update_weights(named_parameters, version=version)
-
-    def close(self) -> None:
-        """Closes the engine."""
-        self.engine.close()
 
 
 def length_ids(tokenizer: Any, workload: Workload) -> dict[int, int]:

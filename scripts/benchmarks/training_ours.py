@@ -3,7 +3,7 @@
     python -m maskgym.scripts.benchmarks.training_ours MODEL_FOLDER '{"engine": "vllm"}'
 
 The parts are those that `maskgym train` puts together: `play_groups`, `advantages_of`, `Learner`, an
-engine. Only the length of each turn is written down, by `ScriptedLengths` around the engine.
+engine. Only the length of each turn is written down, by `AskedLengths` around the engine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from maskgym.agents.rollouts.rollout import RolloutConfig, play_groups
 from maskgym.agents.rollouts.trajectory import Trajectory
 
 from .training_arms import ArmStep, report, wait_for_go
-from .training_env import Casting, ScriptedEnv, ScriptedLengths, Workload
+from .training_env import AskedLengths, Casting, ScriptedEnv, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class OurTrainer:
         )
         if setting.engine_options:
             config = _vllm_config(config, setting.engine_options)
-        self.engine = ScriptedLengths(
+        self.engine = AskedLengths(
             open_engine(model_dir, name=setting.engine, config=config), tokenizer, self.workload
         )
         is_decoupled = setting.old_logprobs == "trainer"

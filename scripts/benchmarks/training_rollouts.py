@@ -37,9 +37,9 @@ from maskgym.agents.rollouts.rollout import RolloutConfig, RolloutCounts, reques
 
 from .tables import Cell, Table
 from .training_env import (
+    AskedLengths,
     Casting,
     ScriptedEnv,
-    ScriptedLengths,
     Workload,
     make_model,
     wanted_length,
@@ -65,7 +65,7 @@ class Played:
     """Steps of the engine; 0 where vLLM made them by itself."""
 
 
-class CountedLengths(ScriptedLengths):
+class CountedLengths(AskedLengths):
     """Times the engine's steps as well."""
 
     num_polls = 0
@@ -307,7 +307,7 @@ def overhead(stage: Stage) -> Table:
         profile.disable()
     parts = {"the scheduler's thread, all": _cumulative(profile, "scheduler.py", "run")}
     parts["engine: poll"] = _cumulative(profile, "training_env.py", "poll")
-    parts["engine: submit"] = _cumulative(profile, "training_env.py", "submit")
+    parts["engine: submit"] = _cumulative(profile, "scripted_lengths.py", "submit")
     parts["rendering and encoding"] = _cumulative(profile, "chat.py", "say")
     parts["decoding"] = _cumulative(profile, "chat.py", "action_text")
     rest = parts["the scheduler's thread, all"] - sum(list(parts.values())[1:])

@@ -26,9 +26,9 @@ from maskgym.scripts.benchmarks.training_arms import (
 )
 from maskgym.scripts.benchmarks.training_cases import relative, worst_difference
 from maskgym.scripts.benchmarks.training_env import (
+    AskedLengths,
     Casting,
     ScriptedEnv,
-    ScriptedLengths,
     Workload,
     length_ids,
     length_word,
@@ -117,7 +117,7 @@ def test_the_last_length_token_of_a_prompt_counts(model_dir: Path) -> None:
 
 def test_an_engine_gives_what_the_prompt_asks_for(model_dir: Path) -> None:
     tokenizer = load_tokenizer(model_dir)
-    engine = ScriptedLengths(ScriptedEngine(lambda prompt: [9] * 100), tokenizer, SMALL)
+    engine = AskedLengths(ScriptedEngine(lambda prompt: [9] * 100), tokenizer, SMALL)
     prompt = tuple(tokenizer.encode(f"word1 {length_word(4)}"))
     params = SamplingParams(max_tokens=50, stop_token_ids=(9,))
     engine.submit(Request(request_id="a", prompt_ids=prompt, params=params))

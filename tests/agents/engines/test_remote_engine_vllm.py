@@ -4,22 +4,23 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 pytest.importorskip("vllm")
 
-from maskgym.agents.engines.engine import Completion, Engine, FinishReason, Request, SamplingParams
+from maskgym.agents.engines.engine import FinishReason
 from maskgym.agents.engines.remote_engine import RemoteEngine, RemoteEngineConfig
 from maskgym.agents.engines.vllm_engine import VLLMEngine, VLLMEngineConfig
 from maskgym.agents.engines.vllm_server import EngineServerError, RunningServer, serve_for_training
+
+from .engine_cases import assert_alike, prompt, request, run
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -70,30 +71,6 @@ def engine(shared_engine: RemoteEngine, model: Any) -> RemoteEngine:
     """The engine with the weights of the folder."""
     shared_engine.update_weights(model.named_parameters(), version=0)
     return shared_engine
-
-
-def prompt(seed: int, length: int) -> tuple[int, ...]:
-    return tuple(np.random.default_rng(seed).integers(10, 500, length).tolist())
-
-
-def request(name: str, ids: Iterable[int], **params: Any) -> Request:
-    sampling = SamplingParams(**{"max_tokens": 24, "temperature": 0, "ignore_eos": True, **params})
-    return Request(request_id=name, prompt_ids=tuple(ids), params=sampling)
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, Completion]:
-    for one in requests:
-        engine.submit(one)
-    done: dict[str, Completion] = {}
-    while engine.num_unfinished:
-        done.update({completion.request_id: completion for completion in engine.poll()})
-    return done
-
-
-def assert_alike(one: Completion, other: Completion) -> None:
-    assert one.token_ids == other.token_ids
-    assert (one.finish_reason, one.stop_reason) == (other.finish_reason, other.stop_reason)
-    assert np.abs(np.subtract(one.logprobs, other.logprobs)).max() < 1e-4
 
 
 def changed(model: Any, seed: int) -> list[tuple[str, Tensor]]:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from maskgym.agents.engines.engine import (
     Completion,
-    Engine,
     EngineOutOfMemoryError,
     FinishReason,
     Request,
@@ -19,6 +18,8 @@ from maskgym.agents.engines.engine import (
 )
 from maskgym.agents.engines.token_sampling import restrict, sample_tokens, uniform
 from maskgym.agents.engines.transformers_engine import TransformersEngine, TransformersEngineConfig
+
+from .engine_cases import prompt, request, run
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +32,6 @@ def model(tiny_model_dir: Path) -> Any:
 @pytest.fixture
 def engine(tiny_model_dir: Path) -> TransformersEngine:
     return TransformersEngine(tiny_model_dir)
-
-
-def prompt(seed: int, length: int) -> tuple[int, ...]:
-    return tuple(np.random.default_rng(seed).integers(10, 500, length).tolist())
-
-
-def request(name: str, ids: Iterable[int], **params: Any) -> Request:
-    sampling = SamplingParams(**{"max_tokens": 12, "temperature": 0, "ignore_eos": True, **params})
-    return Request(request_id=name, prompt_ids=tuple(ids), params=sampling)
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, Completion]:
-    for one in requests:
-        engine.submit(one)
-    done: dict[str, Completion] = {}
-    while engine.num_unfinished:
-        done.update({completion.request_id: completion for completion in engine.poll()})
-    return done
 
 
 @torch.no_grad()
@@ -169,7 +152,7 @@ def test_stop_texts_keep_the_whole_last_token(
     engine: TransformersEngine, model: Any, tiny_tokenizer: Any
 ) -> None:
     ids = prompt(3, 30)
-    tokens = plain_greedy(model, ids, 12)
+    tokens = plain_greedy(model, ids, 24)
     stop = stop_inside_a_token(tiny_tokenizer, tokens)
     done = run(engine, request("a", ids, stop=("never there", stop)))["a"]
     kept = tiny_tokenizer.decode(done.token_ids)
@@ -185,7 +168,7 @@ def test_stop_tokens_and_end_of_sequence_are_kept(
     tiny_model_dir: Path, engine: TransformersEngine, model: Any
 ) -> None:
     ids = prompt(4, 30)
-    tokens = plain_greedy(model, ids, 12)
+    tokens = plain_greedy(model, ids, 24)
     target = next(i for i in range(2, 12) if tokens[i] not in tokens[:i])
     done = run(engine, request("a", ids, stop_token_ids=(tokens[target],)))["a"]
     assert list(done.token_ids) == tokens[: target + 1]
@@ -194,7 +177,7 @@ def test_stop_tokens_and_end_of_sequence_are_kept(
     done = run(engine, request("a", ids, ignore_eos=False))["a"]
     assert list(done.token_ids) == tokens[: target + 1]
     assert (done.finish_reason, done.stop_reason) == (FinishReason.STOP, None)
-    assert len(run(engine, request("a", ids, ignore_eos=True))["a"].token_ids) == 12
+    assert len(run(engine, request("a", ids, ignore_eos=True))["a"].token_ids) == 24
 
 
 def test_the_context_clips_completions_and_refuses_prompts(tiny_model_dir: Path) -> None:

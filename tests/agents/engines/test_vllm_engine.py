@@ -16,9 +16,11 @@ from torch import Tensor
 
 pytest.importorskip("vllm")
 
-from maskgym.agents.engines.engine import Completion, Engine, FinishReason, Request, SamplingParams
+from maskgym.agents.engines.engine import FinishReason
 from maskgym.agents.engines.transformers_engine import TransformersEngine
 from maskgym.agents.engines.vllm_engine import VLLMEngine, VLLMEngineConfig
+
+from .engine_cases import assert_alike, prompt, request, run
 
 pytestmark = pytest.mark.vllm
 
@@ -77,31 +79,6 @@ def new_parameters(model: Any) -> list[tuple[str, Tensor]]:
         (name, (p + 0.1 * torch.randn(p.shape, generator=generator)).detach())
         for name, p in model.named_parameters()
     ]
-
-
-def prompt(seed: int, length: int) -> tuple[int, ...]:
-    return tuple(np.random.default_rng(seed).integers(10, 500, length).tolist())
-
-
-def request(name: str, ids: Iterable[int], **params: Any) -> Request:
-    sampling = SamplingParams(**{"max_tokens": 24, "temperature": 0, "ignore_eos": True, **params})
-    return Request(request_id=name, prompt_ids=tuple(ids), params=sampling)
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, Completion]:
-    for one in requests:
-        engine.submit(one)
-    done: dict[str, Completion] = {}
-    while engine.num_unfinished:
-        done.update({completion.request_id: completion for completion in engine.poll()})
-    return done
-
-
-def assert_alike(one: Completion, other: Completion) -> None:
-    assert one.token_ids == other.token_ids
-    assert (one.finish_reason, one.stop_reason) == (other.finish_reason, other.stop_reason)
-    difference = np.subtract(one.logprobs, other.logprobs)
-    assert np.abs(difference).max() < 1e-4
 
 
 REQUESTS = tuple(request(f"r{n}", prompt(n, n)) for n in (1, 5, 33, 90, 250))

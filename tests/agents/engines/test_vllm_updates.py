@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,13 +13,14 @@ pytest.importorskip("vllm")
 
 from maskgym.agents.engines.engine import (
     Completion,
-    Engine,
     EngineOutOfMemoryError,
     Request,
     SamplingParams,
 )
 from maskgym.agents.engines.transformers_engine import TransformersEngine
 from maskgym.agents.engines.vllm_engine import VLLMEngine, VLLMEngineConfig, _draws_globally
+
+from .engine_cases import prompt, request, run
 
 pytestmark = pytest.mark.vllm
 
@@ -48,24 +48,6 @@ def optimiser_step(model: Any, seed: int, size: float = 0.05) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         parameter += size * torch.randn(parameter.shape, generator=generator)
-
-
-def prompt(seed: int, length: int) -> tuple[int, ...]:
-    return tuple(np.random.default_rng(seed).integers(10, 500, length).tolist())
-
-
-def request(name: str, ids: Iterable[int], **params: Any) -> Request:
-    sampling = SamplingParams(**{"max_tokens": 24, "temperature": 0, "ignore_eos": True, **params})
-    return Request(request_id=name, prompt_ids=tuple(ids), params=sampling)
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, Completion]:
-    for one in requests:
-        engine.submit(one)
-    done: dict[str, Completion] = {}
-    while engine.num_unfinished:
-        done.update({completion.request_id: completion for completion in engine.poll()})
-    return done
 
 
 @torch.no_grad()

@@ -109,6 +109,16 @@ def prefix(
     return hidden
 
 
+def masked_prefix(
+    trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask, ratio: float
+) -> Sequence[Span]:
+    """Keeps the first `ratio` of the trace as `prefix` does, and masks that as `all` does.
+
+    The ladder of GHPO (arXiv:2507.10628) over the masked trace, which SMEPO's paper combines.
+    """
+    return [*all_spans(trace, spans, task), *prefix(trace, spans, task, ratio)]
+
+
 def random_matched(
     trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask, seed: int = 0
 ) -> Sequence[Span]:
@@ -141,6 +151,7 @@ POLICIES: dict[str, Callable[..., Sequence[Span]]] = {
     "critical_keep_given": critical_keep_given,
     "all_keep_given": all_keep_given,
     "prefix": prefix,
+    "masked_prefix": masked_prefix,
     "random_matched": random_matched,
     "smepo_compat": smepo_compat,
 }
@@ -148,7 +159,7 @@ POLICIES: dict[str, Callable[..., Sequence[Span]]] = {
 
 
 _NOT_READING_GIVENS = frozenset(
-    (none, all_spans, answer_only, critical, prefix, random_matched, smepo_compat)
+    (none, all_spans, answer_only, critical, prefix, masked_prefix, random_matched, smepo_compat)
 )
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ...envs import Task
-from ...masking import ExpertTrace, MaskableTask, Span, register_policy
-from ...masking.policies import all_spans, prefix
 from ..rollouts.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -181,19 +179,6 @@ def make_planner(config: GuidanceConfig) -> "GuidancePlanner":
     from .planners import PLANNER_KINDS  # which import the settings from here
 
     return PLANNER_KINDS[config.planner](config)
-
-
-def masked_prefix(
-    trace: ExpertTrace, spans: Sequence[Span], task: MaskableTask, ratio: float
-) -> Sequence[Span]:
-    """Keeps the first `ratio` of the trace as `prefix` does, and masks that as `all` does.
-
-    The ladder of GHPO over the masked trace, which SMEPO's paper combines.
-    """
-    return [*all_spans(trace, spans, task), *prefix(trace, spans, task, ratio)]
-
-
-register_policy("masked_prefix", masked_prefix)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

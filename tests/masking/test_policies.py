@@ -78,6 +78,20 @@ def test_a_prefix_ends_with_a_line_or_else_with_a_character(
     assert mask(text, TASK, f"prefix({ratio})").text == kept
 
 
+def test_a_masked_prefix_shows_the_beginning_of_the_masked_trace_and_nothing_behind_it() -> None:
+    trace = "She buys 3 bags.\nEach holds 4 pears.\nSo 3 * 4 = 12 pears."
+    task = Task(task_id="p", question="How many?", answers=("12",), domain=Domain.MATH)
+    whole = mask(trace, task, "all").text
+    lines = whole.splitlines()
+    for ratio, num_lines in ((0.35, 1), (0.7, 2), (1.0, 3)):
+        shown = mask(trace, task, f"masked_prefix({ratio})").text
+        assert shown.splitlines() == lines[:num_lines]
+    assert mask(trace, task, "masked_prefix(0.0)").text == ""
+    assert "3" not in whole and "She buys" in whole
+    # It gives less away than the prefix of the same length.
+    assert "3" in mask(trace, task, "prefix(0.35)").text
+
+
 def test_a_prefix_of_a_trace_with_tools_leaves_the_later_actions_empty() -> None:
     trace = ExpertTrace(
         turns=(

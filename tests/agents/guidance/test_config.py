@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from maskgym.agents.guidance.config import PLANNERS, GuidanceConfig, Slot, make_planner
-from maskgym.envs import Domain, Task
-from maskgym.masking import ExpertTrace, mask
+from maskgym.envs import Task
+from maskgym.masking import ExpertTrace
 
 TASK = Task(
     task_id="t", question="1 + 1?", answers=("2",), expert_trace=ExpertTrace.from_text("1 + 1 = 2")
@@ -60,17 +60,3 @@ def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> 
 def test_an_unknown_mask_policy_is_refused_before_the_first_rollout(config: GuidanceConfig) -> None:
     with pytest.raises(LookupError, match="No mask policy"):
         make_planner(config)
-
-
-def test_a_masked_prefix_shows_the_beginning_of_the_masked_trace_and_nothing_behind_it() -> None:
-    trace = "She buys 3 bags.\nEach holds 4 pears.\nSo 3 * 4 = 12 pears."
-    task = Task(task_id="p", question="How many?", answers=("12",), domain=Domain.MATH)
-    whole = mask(trace, task, "all").text
-    lines = whole.splitlines()
-    for ratio, num_lines in ((0.35, 1), (0.7, 2), (1.0, 3)):
-        shown = mask(trace, task, f"masked_prefix({ratio})").text
-        assert shown.splitlines() == lines[:num_lines]
-    assert mask(trace, task, "masked_prefix(0.0)").text == ""
-    assert "3" not in whole and "She buys" in whole
-    # It gives less away than the prefix of the same length.
-    assert "3" in mask(trace, task, "prefix(0.35)").text

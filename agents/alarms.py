@@ -30,14 +30,14 @@ class AlarmConfig:
     """Share of rollouts that an environment, a verifier or the engine ended."""
 
 
-def alarms_of(row: Mapping[str, Any], config: AlarmConfig) -> list[str]:
-    """Warnings about one row of training metrics; a metric that is None or missing raises none.
+def alarms_of(row: Mapping[str, Any], config: AlarmConfig) -> dict[str, str]:
+    """Warnings about one row of training metrics, by the metric; one that is None or missing raises none.
 
     Args:
         row: Metrics by the names of `metrics.jsonl`.
         config: The limits.
     """
-    found = []
+    found: dict[str, str] = {}
     checks = (
         (
             "train/logprob_gap",
@@ -72,15 +72,15 @@ def alarms_of(row: Mapping[str, Any], config: AlarmConfig) -> list[str]:
     for name, limit, text in checks:
         value = row.get(name)
         if value is not None and value > limit:
-            found.append(text.format(value=value))
+            found[name] = text.format(value=value)
     entropy = row.get("train/entropy")
     if entropy is not None and row.get("train/num_tokens") and entropy < config.min_entropy:
-        found.append(
+        found["train/entropy"] = (
             f"entropy is {entropy:.4f} nats a token; the policy hardly explores: a lower learning rate or "
             "a higher clip_high keeps it up"
         )
     if skipped := row.get("train/num_skipped"):
-        found.append(
+        found["train/num_skipped"] = (
             f"{skipped} update was left out: its loss or gradient was not finite; weights are as before"
         )
     return found

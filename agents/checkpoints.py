@@ -2,7 +2,8 @@
 
     step-000020/
       checkpoint.json   what it is: step, ranks, shapes, configuration
-      model/            weights, configuration and tokenizer in Hugging Face form
+      model/            weights, configuration and tokenizer in Hugging Face form, adapters merged
+      adapter/          adapters alone, as peft reads them (a world of one)
       trainer.pt        the trainer's state, and the learner's in a world of one
       learner/          the learner's tensors, each rank its shards (torch.distributed.checkpoint)
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
 
 from .distributed import World
 from .model_export import export_model
@@ -180,6 +182,14 @@ def last_checkpoint(folder: str | Path) -> Path:
     return found[-1]
 
 
+def has_finite_weights(model: torch.nn.Module) -> bool:
+    """Whether this rank's part of the trained weights holds no NaN and no infinity."""
+    parts = (p.detach() for p in model.parameters() if p.requires_grad)
+    return all(
+        bool(torch.isfinite(p.to_local() if isinstance(p, DTensor) else p).all()) for p in parts
+    )
+
+
 def rng_state() -> dict[str, Any]:
     """States of the random number generators of Python, numpy and torch in this process."""
     has_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -243,7 +253,13 @@ def _description(path: Path) -> dict[str, Any]:
             f"{str(path)!r} {what} (no checkpoint.json). Start the run again in another folder; the "
             "old weights serve as its model."
         )
-    description: dict[str, Any] = json.loads((path / "checkpoint.json").read_text())
+    try:
+        description: dict[str, Any] = json.loads((path / "checkpoint.json").read_text())
+    except ValueError as error:
+        raise CheckpointError(
+            f"{str(path)!r} is damaged (checkpoint.json: {error}). Move it away; the run then resumes "
+            "from the checkpoint before it."
+        ) from error
     if description["format"] != FORMAT:
         raise ValueError(
             f"{str(path)!r} has format {description['format']}; this version reads {FORMAT}."

@@ -10,16 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from ..envs import TextEnv
 from .config import config_from_dict
 from .distributed import World, open_world
-from .engines.engine import Engine, check_model_dir
-from .learning.learner import Learner, load_model
+from .engines.engine import Engine, check_model_dir, is_out_of_memory
+from .learning.learner import Learner
 from .learning.learner_config import LearnerConfig
+from .learning.model_folder import load_model
 from .play_config import PlayConfig, make_engine, make_env, task_source, with_stop_strings
 from .rollouts.chat import Chat, Tokenizer, load_tokenizer
 from .rollouts.env_pool import EnvPool
 from .run_folder import RunFolder
+from .tiny_model import TinyModelConfig
 from .trainer import Trainer, seed_everything
 from .trainer_config import TrainerConfig
 
@@ -43,11 +47,43 @@ class ExperimentConfig(PlayConfig):
     eval_index: str = ""
     """Search index of the evaluation tasks; empty for the one of the training tasks."""
 
+    new_model: TinyModelConfig = field(default_factory=TinyModelConfig)
+    """Size and tokenizer of the model that "new" makes, with the run's seed and at least its context; the
+    tags of the protocols are its extra tokens where none are named."""
+
     num_ranks: int = 1
     """Processes on this machine, one a GPU, that share tasks, weights and optimiser."""
 
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_train_tasks", "num_eval_tasks", "num_ranks"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is {value}; give at least 1.")
+        trainer, rollout = self.trainer, self.trainer.rollout
+        if trainer.tasks_per_step % self.num_ranks:
+            raise ValueError(
+                f"tasks_per_step is {trainer.tasks_per_step}, which {self.num_ranks} ranks cannot share "
+                "out evenly; make it a multiple."
+            )
+        if self.learner.updates_per_batch > trainer.tasks_per_step:
+            raise ValueError(
+                f"updates_per_batch is {self.learner.updates_per_batch} and tasks_per_step "
+                f"{trainer.tasks_per_step}: each update takes whole tasks, and some would have none. "
+                "Play more tasks a step, or make fewer updates."
+            )
+        if rollout.max_tokens_per_turn >= self.max_model_len:
+            raise ValueError(
+                f"max_tokens_per_turn is {rollout.max_tokens_per_turn} and max_model_len "
+                f"{self.max_model_len}: an action could fill the context and leave no room for its "
+                "prompt. Lower the one (--max-tokens) or raise the other (--max-model-len)."
+            )
+        if not rollout.temperature > 0:
+            raise ValueError(
+                f"temperature is {rollout.temperature}; training needs samples that differ, so give one "
+                "above 0, such as 1. Evaluations are greedy whatever it is."
+            )
 
 
 def load_experiment(values: dict[str, Any]) -> ExperimentConfig:
@@ -83,10 +119,17 @@ def open_trainer(
     model_dir = Path(config.model)
     if is_resumed and config.learner.lora is None:  # else the checkpoint holds the adapters
         model_dir = folder.last_checkpoint() / "model"
+        if not model_dir.is_dir():
+            raise FileNotFoundError(
+                f"{str(model_dir.parent)!r} holds no model: it is no whole checkpoint. Move it away; the "
+                "run then resumes from the one before it."
+            )
     sources = [task_source(spec, config) for spec in (config.train_tasks, config.eval_tasks)]
     indexes = (config.index, config.eval_index or config.index)
     with ExitStack() as stack:
         world = stack.enter_context(open_world())
+        if world.is_main:
+            stack.enter_context(folder.locked())
         train_envs, eval_envs = (
             stack.enter_context(closing(EnvPool(partial(make_env, config, source, index=index))))
             for source, index in zip(sources, indexes, strict=True)
@@ -101,7 +144,8 @@ def open_trainer(
         if config.engine != "transformers":
             # Before the learner: vLLM measures the free memory while it starts.
             engine = make_engine(model_dir, config, is_sender=world.is_main, report=report)
-        learner = make_learner(config, model_dir, world)
+        with weights_named(model_dir):
+            learner = make_learner(config, model_dir, world)
         if engine is None:
             engine = make_engine(model_dir, config, learner=learner, report=report)
         stack.callback(engine.close)
@@ -135,23 +179,44 @@ def make_learner(config: ExperimentConfig, model_dir: Path, world: World) -> Lea
     )
     return Learner(
         load_model(model_dir, device=device),
-        config.learner,
+        config.learner.over(config.trainer.num_steps),
         temperature=config.trainer.rollout.temperature or 1.0,
         world=world,
         reference=reference,
     )
 
 
+@contextmanager
+def weights_named(model_dir: Path) -> Iterator[None]:
+    """Says which folder's weights are broken, where the loading of a model says only how."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        cause = (str(error).strip().splitlines() or [""])[0]
+        if "mismatched_sizes" in cause:
+            cause = "shapes of weights and of config.json differ"
+        raise ValueError(
+            f"The weights in {str(model_dir)!r} are damaged or belong to another config.json "
+            f"({type(error).__name__}: {cause}). Copy the folder again; where it is in a run's last "
+            "checkpoint, move that away and the run resumes from the one before it."
+        ) from error
+
+
 def check_model_fits(model_dir: Path, tokenizer: Tokenizer, *, max_model_len: int) -> None:
     """Refuses a tokenizer of another model, and a context that the model does not have.
 
     Raises:
-        ValueError: Saying which numbers do not go together.
+        ValueError: Saying which numbers do not go together, or which file of weights is cut short.
         FileNotFoundError: If there is no model in the folder.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(check_model_dir(model_dir))
+    for path in sorted(model_dir.glob("*.safetensors")):
+        with weights_named(model_dir), safe_open(path, framework="pt"):  # reads its header only
+            pass
     num_ids = len(tokenizer)  # type: ignore[arg-type]
     if num_ids > config.vocab_size:
         raise ValueError(

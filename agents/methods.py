@@ -101,7 +101,7 @@ _SMEPO_LOSS: Settings = {
         "weight_decay": 0.1,
         "updates_per_batch": 4,
         "warmup_share": 0.1,
-        "decay_steps": 2000,  # 500 steps of 4 updates
+        "decay_steps": None,  # to the end of the run
         "loss": {
             "clip_low": 0.0,
             "clip_high": 5.0,

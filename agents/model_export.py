@@ -9,6 +9,9 @@ from typing import Any, Protocol
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from .learning.lora import save_adapter
 
 MAX_FILE_BYTES = 4 << 30
 
@@ -51,6 +54,9 @@ def export_model(
         yield writer.close
         yield lambda: _write_configuration(folder, learner.model, dtype)
         yield lambda: tokenizer.save_pretrained(folder)
+        weights = [p for p in learner.model.parameters() if p.requires_grad]
+        if hasattr(learner.model, "peft_config") and not isinstance(weights[0], DTensor):
+            yield lambda: save_adapter(learner.model, folder.with_name("adapter"))
 
 
 def _write_configuration(folder: Path, model: Any, dtype: torch.dtype | None) -> None:

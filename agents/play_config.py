@@ -98,7 +98,14 @@ def make_env(config: PlayConfig, tasks: TaskSource | None, *, index: str = "") -
     if index:
         kwargs["retriever"] = index
     env_id = find_env_id(config.env_id)
-    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    try:
+        env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    except TypeError as error:
+        text = str(error).partition(" was raised from the environment creator")[0]
+        raise ValueError(
+            f"{config.env_id!r} cannot be made with {', '.join(sorted(kwargs))}: {text}. A maskgym text "
+            "environment hands these on to TextEnv; `env_kwargs` holds arguments of its own."
+        ) from error
     if not isinstance(env, TextEnv):
         raise ValueError(
             f"{config.env_id!r} is no maskgym text environment; train on one, or wrap it in a TextEnv."

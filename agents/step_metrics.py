@@ -41,6 +41,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory], counts: RolloutCounts) -
         "num_sampled_tokens": sum(t.num_action_tokens for t in trajectories),
         "num_engine_failures": counts.num_engine_failures,
         "num_hung_envs": counts.num_hung_envs,
+        "num_replaced_groups": counts.num_unwanted_groups,
     }
 
 
@@ -59,11 +60,16 @@ def step_line(
             for name in ("bare", "guided")
             if row[f"reward/{name}"] is not None
         )
+        parts.append(f"reward {'  '.join(rewards)}")
+        if row["train/num_tokens"]:
+            parts += [
+                f"flat {row['zero_variance_groups']:.0%}",
+                f"entropy {row['train/entropy']:.2f}",
+                f"gap {row['train/logprob_gap']:.0e}",
+            ]
+        else:
+            parts.append("no group to learn from")
         parts += [
-            f"reward {'  '.join(rewards)}",
-            f"flat {row['zero_variance_groups']:.0%}",
-            f"entropy {row['train/entropy']:.2f}",
-            f"gap {row['train/logprob_gap']:.0e}",
             f"{times['sampled_tokens_per_s']:,.0f} tok/s",
             f"{times['step_s']:.1f} s",
         ]

@@ -25,7 +25,7 @@ class TaskStream:
             ValueError: If there is no task.
         """
         if not tasks:
-            raise ValueError("There is no task to train on.")
+            raise ValueError("There is no task to train on. Give --tasks with at least one.")
         self.position = 0
         """Tasks that were taken by this rank."""
         self._tasks = tasks

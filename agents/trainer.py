@@ -10,8 +10,10 @@ numbers are those of one rank with all of them.
 import random
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from ..envs import Task
 from .alarms import alarms_of
 from .checkpoints import (
     CheckpointError,
+    has_finite_weights,
     load_checkpoint,
     rng_state,
     save_checkpoint,
@@ -39,10 +42,14 @@ from .rollouts.env_pool import EnvPool
 from .rollouts.rollout import RolloutCounts, RolloutFailedError, RolloutInterruptedError
 from .rollouts.trajectory import Trajectory
 from .run_folder import RunFolder
+from .run_records import RunRecords
 from .step_metrics import Row, rollout_metrics, step_line
 from .task_stream import TaskStream
-from .trackers import Tracker, open_trackers
 from .trainer_config import TrainerConfig
+
+
+class NothingWorksError(RuntimeError):
+    """Rollout after rollout was ended by an error: an environment or a service is broken."""
 
 
 class Trainer:
@@ -98,7 +105,13 @@ class Trainer:
         self.supervised_step = 0
         self.num_rollouts = 0
         self.best_accuracy = -1.0
-        self._trackers: list[Tracker] = []
+        self.records = RunRecords(
+            folder, lambda line: self.report(line), is_writer=self.world.is_main
+        )
+        self._num_failed_steps = 0
+        self._ringing: set[str] = set()  # alarms of the last step
+        self._is_resumed = False
+        self._unevaluated: dict[str, Any] | None = None  # a step whose evaluation was interrupted
 
     def resume(self) -> None:
         """Puts back the state of the last checkpoint, and drops the records of what came after it.
@@ -112,6 +125,8 @@ class Trainer:
         self.supervised_step = int(state["supervised_step"])
         self.num_rollouts = int(state["num_rollouts"])
         self.best_accuracy = float(state["best_accuracy"])
+        self._unevaluated = state.get("unevaluated")
+        self._is_resumed = True
         # Another number of ranks than before goes on behind the last task that one of them took.
         taken = max(state["positions"]) * len(state["positions"])
         self.stream.position = -(-taken // self.world.size)
@@ -125,22 +140,32 @@ class Trainer:
 
     def run(self) -> bool:
         """Trains up to `num_steps`; whether it got there (False: it was asked to stop)."""
-        if self.world.is_main:
-            self._trackers = open_trackers(
-                self.config.trackers,
-                self.folder.path,
-                config=self.folder.config,
-                first_step=self.step + 1,
-            )
+        self.records.open(
+            self.config.trackers, first_step=self.step + 1, is_resumed=self._is_resumed
+        )
         try:
             self._push_weights()  # a server that runs elsewhere may still have those of another run
             self._imitate()
             if self.step == 0 and not self._has_first_evaluation():
-                self._log({}, self._evaluate())
-                self._checkpoint()
+                evaluation = self._evaluate()
+                self.best_accuracy = evaluation.accuracy.mean
+                self._log({}, evaluation)
+                self._checkpoint(is_best=True)
+            if owed := self._unevaluated:
+                if self.world.is_main:
+                    self.folder.forget_row(self.step)
+                self._finish_step(**owed)
             while self.step < self.config.num_steps:
                 self._stop_if_asked()
-                self._train_step()
+                position, planner = self.stream.position, deepcopy(self.planner.state_dict())
+                try:
+                    row, times = self._train_step()
+                except Exception:  # a resumed run plays the same tasks again
+                    self.stream.position = position
+                    self.planner.load_state_dict(planner)
+                    raise
+                self._finish_step(row, times)
+                self._end_if_all_fail(row)
         except RolloutInterruptedError:
             self._checkpoint()  # weights are those of the last whole step
             return False
@@ -149,8 +174,7 @@ class Trainer:
                 self._checkpoint()
             raise
         finally:
-            for tracker in self._trackers:
-                tracker.close()
+            self.records.close()
         return True
 
     def _imitate(self) -> None:
@@ -170,16 +194,17 @@ class Trainer:
             )
             is_last = self.supervised_step == config.num_steps
             (self.report if is_last else self.progress)(line)
-            if self.world.is_main:
-                row = {"supervised_step": self.supervised_step, "supervised/loss": stats.loss}
-                self.folder.append_metrics({"step": 0, "num_rollouts": 0, **row})
+            row: Row = {"supervised/loss": stats.loss}
+            where = {"step": 0, "num_rollouts": 0, "supervised_step": self.supervised_step}
+            self.records.log(where, row, None)
             if self.supervised_step % self.config.checkpoint_every == 0 and not is_last:
                 self._checkpoint()
         self.learner.restart()
         self._push_weights()
         self._checkpoint()
 
-    def _train_step(self) -> None:
+    def _train_step(self) -> tuple[Row, dict[str, float]]:
+        """Rollouts and updates; the step's numbers and times."""
         config, step = self.config, self.step + 1
         started_s = time.perf_counter()
         self.planner.step = step
@@ -216,16 +241,36 @@ class Trainer:
             "step_s": ended_s - started_s,
             "sampled_tokens_per_s": (metrics["num_sampled_tokens"] or 0) / rollout_s,
             "trained_tokens_per_s": stats.num_tokens / max(stats.times.total_s, 1e-9),
+            "scoring_s": stats.times.scoring_s,
+            "gradients_s": stats.times.gradients_s,
+            "optimiser_s": stats.times.optimiser_s,
         }
+        if step % config.trajectories_every == 0 or step == config.num_steps:
+            self.records.save(f"step-{step:06d}", trajectories)
+        return row, times
+
+    def _end_if_all_fail(self, row: Row) -> None:
+        """Ends a run in which nothing works any more; a bad step, or a bad task, does not."""
+        self._num_failed_steps = self._num_failed_steps + 1 if row["failed_share"] == 1 else 0
+        if self._num_failed_steps >= self.config.max_failed_steps:
+            self._checkpoint()
+            raise NothingWorksError(
+                f"Every rollout of the last {self._num_failed_steps} steps was ended by an error; the "
+                "warnings above say which. Mend it and resume the run: it goes on from here."
+            )
+
+    def _finish_step(self, row: Row, times: dict[str, float]) -> None:
+        """Evaluates where it is time to, writes the step's line, and keeps a checkpoint."""
+        config, step = self.config, self.step
         is_last = step == config.num_steps
-        if self.world.is_main and (step % config.trajectories_every == 0 or is_last):
-            self.folder.write_trajectories(f"step-{step:06d}", trajectories)
         evaluation, is_best = None, False
         try:
             if is_last or (config.eval_every and step % config.eval_every == 0):
+                self._unevaluated = {"row": row, "times": times}
                 evaluation = self._evaluate()
-                is_best = evaluation.accuracy.mean > self.best_accuracy
+                is_best = evaluation.accuracy.mean >= self.best_accuracy  # of equals the newest
                 self.best_accuracy = max(self.best_accuracy, evaluation.accuracy.mean)
+                self._unevaluated = None
         finally:  # an evaluation that is interrupted does not take the step's own numbers with it
             self._log(row, evaluation, times=times)
         if is_last or is_best or step % config.checkpoint_every == 0:
@@ -276,8 +321,7 @@ class Trainer:
             raise RolloutInterruptedError([])
         shares = self.world.gather(played)
         trajectories = [shares[i % size][i // size] for i in range(len(self.eval_tasks))]
-        if self.world.is_main:
-            self.folder.write_trajectories(f"eval-{self.step:06d}", trajectories)
+        self.records.save(f"eval-{self.step:06d}", trajectories)
         return summarise(self.eval_tasks, trajectories)
 
     def _progress_of(self, step: int) -> Callable[[list[Trajectory]], None]:
@@ -300,26 +344,34 @@ class Trainer:
     def _log(
         self, row: Row, evaluation: Evaluation | None, *, times: dict[str, float] | None = None
     ) -> None:
-        if not self.world.is_main:
-            return
         if evaluation is not None:
             row = row | {f"eval/{k}": v for k, v in evaluation.to_row().items()}
         where = {"step": self.step, "num_rollouts": self.num_rollouts}
-        self.folder.append_metrics({**where, **row, **({"time": times} if times else {})})
-        numbers = {**row, **{f"time/{k}": v for k, v in (times or {}).items()}}
-        plain = {name: float(value) for name, value in numbers.items() if value is not None}
-        for tracker in self._trackers:
-            tracker.log(plain, self.step)
+        self.records.log(where, row, times)
         self.report(step_line(self.step, self.config.num_steps, row, times, evaluation))
-        for alarm in alarms_of(row, self.config.alarms):
-            self.report(f"warning: {alarm}.")
+        alarms = alarms_of(row, self.config.alarms)
+        for name, text in alarms.items():
+            if name not in self._ringing:  # once, and again when it comes back
+                self.report(f"warning: {text}.")
+        if times:
+            self._ringing = set(alarms)
 
     def _checkpoint(self, *, is_best: bool = False) -> None:
+        # It must not be ahead of the records: a resumed run writes none for what lies behind it.
+        if self.world.max(int(not self.records.is_complete())):
+            self.report("warning: No checkpoint until the records are written.")
+            return
+        if self.world.max(int(not has_finite_weights(self.learner.model))):
+            self.report(
+                "warning: Weights are not finite; the checkpoints of before are kept as they are."
+            )
+            return
         state = {
             "step": self.step,
             "supervised_step": self.supervised_step,
             "num_rollouts": self.num_rollouts,
             "best_accuracy": self.best_accuracy,
+            "unevaluated": self._unevaluated,
             "planner": self.planner.state_dict(),
             "positions": self.world.gather(self.stream.position),
             "rngs": self.world.gather(rng_state()),

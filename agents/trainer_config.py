@@ -36,6 +36,10 @@ class TrainerConfig:
     trajectories_every: int = 1
     """Steps between saved trajectory files; 1 keeps every trajectory."""
 
+    max_failed_steps: int = 5
+    """Steps in a row whose rollouts were all ended by an error (a dead retrieval service, say) before the
+    run ends, with a checkpoint."""
+
     dynamic_sampling: bool = False
     """Whether a task whose rollouts teach nothing is replaced by the next one, until `tasks_per_step`
     tasks do or `rollout.max_groups` were played. Source: Yu et al. 2025, arXiv:2503.14476 (DAPO)."""
@@ -57,9 +61,13 @@ class TrainerConfig:
             "checkpoint_every",
             "keep_checkpoints",
             "trajectories_every",
+            "max_failed_steps",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("num_steps", "eval_every", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is not below 0.")
         if self.num_steps + self.supervised.num_steps < 1:
             raise ValueError(f"num_steps is {self.num_steps}; a run needs at least 1 step.")
         check_trackers(self.trackers)

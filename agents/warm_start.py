@@ -18,7 +18,8 @@ from ..envs.testbed.world import RELATIONS
 from .experiment import ExperimentConfig
 from .guidance.experts import Lesson, expert_trajectories
 from .guidance.supervised import supervised_training
-from .learning.learner import Learner, LearnerConfig, load_model
+from .learning.learner import Learner, LearnerConfig
+from .learning.model_folder import load_model
 from .play_config import make_env
 from .reading import ReadingExercises
 from .rollouts.chat import Chat, load_tokenizer

@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .cli import print_error
 from .console import LiveLine, Style, paint
 from .interrupts import stop_on_interrupt
 from .ranks import is_rank, start_ranks
@@ -21,6 +23,7 @@ EXAMPLES = """\
   maskgym train --run runs/gsm8k --resume"""
 
 NEW_MODEL = "new"
+_CHANGEABLE = ("steps", "ranks")  # on resumption
 ENGINE_CHOICES = ("auto", "vllm", "transformers", "remote")
 _NO_PATHS = ("testbed", "bench:", "env:", "http://", "https://", "pyserini:")
 _SETTINGS = {  # flag -> the setting that it stands for
@@ -124,34 +127,107 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; 0 when it got to the last step, 130 when it was interrupted."""
-    from maskgym.agents.experiment import load_experiment
+    """Trains; 0 when it got to the last step, 130 when it was interrupted, 2 when it had to end before."""
+    from maskgym.agents.checkpoints import CheckpointError
+    from maskgym.agents.distributed import LostRankError
+    from maskgym.agents.engines.engine import is_out_of_memory
+    from maskgym.agents.engines.vllm_server import EngineServerError
+    from maskgym.agents.rollouts.rollout_config import RolloutFailedError
+    from maskgym.agents.trainer import NothingWorksError
+
+    expected = (
+        CheckpointError,
+        EngineServerError,
+        LostRankError,
+        NothingWorksError,
+        RolloutFailedError,
+    )
+    try:
+        return _run(args)
+    except expected as error:
+        if args.debug:
+            raise
+        print_error(str(error))
+    except (RuntimeError, MemoryError) as error:
+        if args.debug or not is_out_of_memory(error):
+            raise
+        print_error(
+            f"Memory ran out ({(str(error).splitlines() or ['MemoryError'])[0]}). Lower "
+            "learner.micro_batch_tokens, max_num_seqs, max_model_len or the engine's share of it; the "
+            "run resumes from its last checkpoint."
+        )
+    return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    from maskgym.agents.run_folder import RunFolder
+
+    if args.resume:
+        folder = RunFolder.open(args.run)
+        config = _resumed_config(args, folder)
+    else:
+        config = config_from_arguments(args)
+        folder = RunFolder(args.run)
+        if is_rank():
+            config = replace(config, num_ranks=int(os.environ["WORLD_SIZE"]))
+        if not is_rank() or os.environ["RANK"] == "0":
+            _begin(config, folder)
+        if config.model == NEW_MODEL:
+            config = replace(config, model=str(folder.path.absolute() / "model"))
+    if config.num_ranks > 1 and not is_rank():
+        # The ranks find everything in the folder; without a checkpoint they begin at the beginning.
+        words = ["train", "--run-folder", str(folder.path), "--resume"]
+        return start_ranks(words, num_ranks=config.num_ranks)
+    return _train(config, folder, is_resumed=args.resume and folder.has_checkpoint())
+
+
+def _begin(config: Any, folder: Any) -> None:
+    """Makes the run folder, with everything that its settings name."""
     from maskgym.agents.recipe import write_recipe
     from maskgym.agents.run_folder import RunFolder
 
-    if args.resume or is_rank():
-        folder = RunFolder.open(args.run)
-        config = load_experiment(folder.config)
-    else:
-        config = config_from_arguments(args)
-        folder = RunFolder.create(args.run, config)
-        if config.model == NEW_MODEL:
-            config = replace(
-                config, model=str(_make_new_model(config, folder.path.absolute() / "model"))
-            )
+    RunFolder.create(folder.path, config)
+    if config.model == NEW_MODEL:
+        model = _make_new_model(config, folder.path.absolute() / "model")
+        config = replace(config, model=str(model))
+        folder.write_json("config.json", config)
+    write_recipe(config, folder.path / "recipe.toml")
+
+
+def _resumed_config(args: argparse.Namespace, folder: Any) -> Any:
+    """The settings that a run began with; only its length and its ranks may change.
+
+    Raises:
+        ValueError: If other settings were given: they would not hold.
+    """
+    from maskgym.agents.experiment import load_experiment
+
+    others = [name for name in _SETTINGS if name not in _CHANGEABLE] + ["recipe", "method", "set"]
+    if odd := [name for name in others if getattr(args, name)]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in odd)
+        raise ValueError(
+            f"--resume goes on with the settings in {str(folder.path / 'config.json')!r}, and {flags} "
+            "would be ignored. Leave that out, or start a run in another folder (its --model can be "
+            "this run's last checkpoint). --steps and --ranks may change."
+        )
+    config = load_experiment(folder.config)
+    if args.steps is not None:
+        config = replace(config, trainer=replace(config.trainer, num_steps=args.steps))
+    num_ranks = int(os.environ["WORLD_SIZE"]) if is_rank() else args.ranks
+    if num_ranks is not None:
+        config = replace(config, num_ranks=num_ranks)
+    if not is_rank():
+        with folder.locked():  # nobody else trains in it
             folder.write_json("config.json", config)
-        write_recipe(config, folder.path / "recipe.toml")
-    is_resumed = args.resume and folder.has_checkpoint()
-    if config.num_ranks > 1 and not is_rank():
-        words = ["train", "--run-folder", args.run, *(["--resume"] if args.resume else [])]
-        return start_ranks(words, num_ranks=config.num_ranks)
-    return _train(config, folder, is_resumed=is_resumed)
+    return config
 
 
 def _train(config: Any, folder: Any, *, is_resumed: bool) -> int:
     from maskgym.agents.experiment import open_trainer
 
     message = "Stopping after the work in hand; the run can be resumed. Ctrl-C again stops at once."
+    if os.environ.get("RANK", "0") != "0":
+        message = ""
     line = LiveLine(sys.stdout)
     with (
         stop_on_interrupt(message) as should_stop,
@@ -164,6 +240,11 @@ def _train(config: Any, folder: Any, *, is_resumed: bool) -> int:
             should_stop=should_stop,
         ) as trainer,
     ):
+        if is_resumed and trainer.step >= config.trainer.num_steps:
+            line.print(
+                f"The run is at step {trainer.step} of {config.trainer.num_steps} already; --resume "
+                f"--steps N takes it to step N."
+            )
         is_done = trainer.run()
         is_main = trainer.world.is_main
     if not is_main:

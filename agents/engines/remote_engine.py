@@ -241,6 +241,11 @@ class RemoteEngine:
                 f"{handle.name} gives {state['logprobs_mode']}, which ignore the temperature. "
                 f"{self._hint}"
             )
+        if state["seeds"] != "work":
+            raise EngineServerError(
+                f"{handle.name} runs on a CPU and splits long prompts, which ends it at the first seeded "
+                f"one (vLLM 0.32): add --no-enable-chunked-prefill. {self._hint}"
+            )
         self._dtype = getattr(torch, state["dtype"])
         self._limits.append(int(model["max_model_len"]))
         return PooledServer(handle=handle, model=str(model["id"]), held=state["version"])

@@ -337,7 +337,7 @@ def _vllm_params(params: SamplingParams, max_tokens: int) -> Any:
     from vllm import SamplingParams as VLLMSamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    return VLLMSamplingParams(
+    made = VLLMSamplingParams(
         max_tokens=max_tokens,
         temperature=params.temperature,
         top_p=params.top_p,
@@ -353,6 +353,9 @@ def _vllm_params(params: SamplingParams, max_tokens: int) -> Any:
         logprobs=0,  # of the sampled token alone
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+    if hasattr(made, "skip_clone"):  # nobody else holds it: vLLM need not copy it in depth
+        made.skip_clone = True
+    return made
 
 
 def _sampled_logprobs(ids: Iterable[int], logprobs: Any) -> tuple[float, ...]:

@@ -41,10 +41,12 @@ class WeightExtension:
     def maskgym_state(self: Any) -> dict[str, str]:
         """The version given last ("0" for the weights that the server started with), and settings."""
         config = self.vllm_config.model_config
+        splits_prompts = self.vllm_config.scheduler_config.enable_chunked_prefill
         return {
             "version": self.maskgym_version,
             "logprobs_mode": str(config.logprobs_mode),
             "dtype": str(config.dtype).removeprefix("torch."),
+            "seeds": "break" if splits_prompts and current_platform.is_cpu() else "work",
         }
 
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import torch
+
 from ...retrieval.http_pool import HttpPool
 
 EXTENSION = "maskgym.agents.engines.vllm_extension.WeightExtension"
@@ -70,6 +72,10 @@ def serve_command(
     command += ["--host", host, "--port", str(port)]
     command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
     command += ["--worker-extension-cls", EXTENSION, "--stream-interval", "16"]
+    if not torch.cuda.is_available():
+        # On a CPU a prompt split over two steps rewinds the generator of a seeded request, which ends
+        # the server: "CPU Generator does not use offset" (vLLM 0.32).
+        command += ["--no-enable-chunked-prefill"]
     if transfer == "nccl":
         command += ["--weight-transfer-config", '{"backend": "nccl"}']
     return [*command, *options]

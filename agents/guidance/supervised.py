@@ -46,6 +46,10 @@ class SupervisedConfig:
     scaffold_policy: str = ""
     """Mask policy of the scaffold that the expert's prompts show; empty for bare prompts."""
 
+    scaffold_share: float = 1.0
+    """Share of the tasks whose expert's prompt shows that scaffold; the others stay bare, so that a policy
+    learns to use a scaffold and to do without."""
+
     mix: str = "none"
     """Experts within reinforcement learning: "none", "likelihood" (imitation of the step's tasks, beside
     their rollouts), or "expert_row" (the expert as a member of the bare group, as in LUFFY; set
@@ -70,6 +74,8 @@ class SupervisedConfig:
             raise ValueError(f"warmup_share is {self.warmup_share}; it lies between 0 and 1.")
         if self.mix not in MIXES:
             raise ValueError(f"mix is {self.mix!r}; choose one of {', '.join(MIXES)}.")
+        if not 0 <= self.scaffold_share <= 1:
+            raise ValueError(f"scaffold_share is {self.scaffold_share}; it lies between 0 and 1.")
         if not self.mix_weight > 0:
             raise ValueError(f"mix_weight is {self.mix_weight}; it must be above 0.")
 
@@ -214,7 +220,9 @@ class SupervisedStage:
 
     def _played(self, task: Task) -> Trajectory | UnusableExpertError:
         """What came of an expert; changes nothing here, so several may be under way."""
-        lesson = Lesson(task=task, scaffold=self.config.scaffold_policy)
+        draw = random.Random(f"{self._seed}|scaffold|{task.task_id}").random()
+        is_shown = draw < self.config.scaffold_share
+        lesson = Lesson(task=task, scaffold=self.config.scaffold_policy if is_shown else "")
         if task.expert_trace is None:
             return UnusableExpertError("no_trace", f"Task {task.task_id!r} has no expert trace.")
         with self._lock:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from .sample import Sample
 from .scorer import TokenScorer
 from .step_stats import StepStats, StepTimes, Sums, combined, step_stats, timed
 
-__all__ = ["Learner", "LearnerConfig", "load_model"]
+__all__ = ["Learner", "LearnerConfig"]
 
 NUM_PROBED = 8
 """Sequences on which engine and trainer are compared when a batch teaches nothing."""
@@ -186,7 +185,7 @@ class Learner:
             return loss, {"loss": float(loss.detach()), "tokens": float(batch.num_tokens)}
 
         sums = [self._optimise(part, objective, times, lr=lr)]
-        return self._stats(sums, samples, times, started_s)
+        return self._stats(sums, samples, times, started_s, lr=lr)
 
     def restart(self) -> None:
         """Forgets the optimiser's moments and the place in its schedule; the weights stay."""
@@ -299,7 +298,7 @@ class Learner:
                 self.scorer, part.samples, part.batches, each, on_restart=self._forget_gradients
             )
             sums = combined(self.world.gather(own))
-        rate = self.config.lr_at(self.step)
+        rate = self.config.lr_at(self.step) if lr is None else lr
         self.step += 1
         if not sums.get("tokens"):
             return sums
@@ -380,38 +379,14 @@ class Learner:
         samples: Sequence[Sample],
         times: StepTimes,
         started_s: float,
+        *,
+        lr: float | None = None,
     ) -> StepStats:
         (num_tokens,) = self.world.sum([sum(sample.num_tokens for sample in samples)])
         times.total_s = time.perf_counter() - started_s
         return step_stats(
             combined(sums),
             num_tokens=int(num_tokens),
-            lr=self.config.lr_at(self.step - 1),
+            lr=self.config.lr_at(self.step - 1) if lr is None else lr,
             times=times,
         )
-
-
-def load_model(
-    folder: str | Path, *, dtype: str = "float32", device: str | None = None
-) -> torch.nn.Module:
-    """The causal language model of a folder, ready to train.
-
-    Raises:
-        FileNotFoundError: If the folder does not exist or holds no `config.json`.
-    """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    path = Path(folder)
-    if not (path / "config.json").is_file():
-        raise FileNotFoundError(
-            f"No model in {str(path)!r}: a model folder holds config.json, weights and a tokenizer. "
-            "`maskgym demo` makes a small one; otherwise give the folder of a downloaded model."
-        )
-    logging.disable_progress_bar()  # it outlasts the loading of a small model and hides ours
-    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
-        str(path), dtype=getattr(torch, dtype)
-    )
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device)

@@ -1,7 +1,7 @@
 """How weights move: the settings of the learner."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .lora import LoRAConfig
 from .losses import LossConfig
@@ -22,8 +22,9 @@ class LearnerConfig:
     warmup_share: float = 0.0
     """The same as a share of `decay_steps`, 0 to 1; the longer of the two holds."""
 
-    decay_steps: int = 0
-    """Optimiser steps after which the cosine has fallen to a tenth; 0 keeps the rate constant."""
+    decay_steps: int | None = 0
+    """Optimiser steps after which the cosine has fallen to a tenth; 0 keeps the rate constant, None takes
+    those of the whole run."""
 
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay; norms and biases have none."""
@@ -77,15 +78,30 @@ class LearnerConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}."
                 )
+        for name in ("warmup_steps", "decay_steps", "max_skipped"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is not below 0.")
+        if self.decay_steps is not None and 0 < self.decay_steps <= self.warmup_steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps} and decay_steps {self.decay_steps}, which counts "
+                "from the first step: the rate would fall before it has risen. Give more decay_steps."
+            )
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share is {self.warmup_share}; it lies between 0 and 1.")
-        if self.warmup_share and not self.decay_steps:
+        if self.warmup_share and self.decay_steps == 0:
             raise ValueError("warmup_share is a share of decay_steps; give decay_steps too.")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of the update after `step` ones."""
-        warmup = max(self.warmup_steps, round(self.warmup_share * self.decay_steps))
-        return learning_rate(self.lr, step, warmup_steps=warmup, decay_steps=self.decay_steps)
+        decay_steps = self.decay_steps or 0
+        warmup = max(self.warmup_steps, round(self.warmup_share * decay_steps))
+        return learning_rate(self.lr, step, warmup_steps=warmup, decay_steps=decay_steps)
+
+    def over(self, num_steps: int) -> "LearnerConfig":
+        """These settings for a run of so many steps: a fall over the whole run gets its length."""
+        if self.decay_steps is not None:
+            return self
+        return replace(self, decay_steps=max(1, num_steps * self.updates_per_batch))
 
 
 def learning_rate(lr: float, step: int, *, warmup_steps: int = 0, decay_steps: int = 0) -> float:

@@ -50,6 +50,9 @@ class ChatConfig:
             )
 
 
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a model folder.
 
@@ -60,6 +63,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"No model folder {str(folder)!r}.")
+    if not any(path.name in _TOKENIZER_FILES for path in Path(folder).iterdir()):
+        # Transformers would make an empty one of the model's kind, without a word.
+        raise FileNotFoundError(
+            f"No tokenizer in {str(folder)!r}: none of {', '.join(_TOKENIZER_FILES)} is there. Put the "
+            "files of the model's tokenizer beside its weights."
+        )
     tokenizer: Tokenizer = AutoTokenizer.from_pretrained(str(folder))
     return tokenizer
 

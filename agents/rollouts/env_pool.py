@@ -187,5 +187,9 @@ class EnvWorkers:
 def _answer(key: Hashable, call: Callable[[], Any]) -> Answer:
     try:
         return Answer(key, value=call())
+    except (
+        SystemExit
+    ) as error:  # code of a model, say, that asks Python to end: only its episode does
+        return Answer(key, error=RuntimeError(f"the environment called exit({error.code!r})"))
     except Exception as error:
         return Answer(key, error=error)

@@ -47,8 +47,13 @@ class RolloutConfig:
             raise ValueError(
                 f"max_tokens_per_turn is {self.max_tokens_per_turn}; an action has at least 1 token."
             )
-        if self.num_env_workers < 0:
-            raise ValueError(f"num_env_workers is {self.num_env_workers}; give 0 or more.")
+        for name in ("num_env_workers", "max_hung_envs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more.")
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ValueError(
+                f"deadline_s is {self.deadline_s}; give seconds above 0, or None for no limit."
+            )
         for name in ("max_action_tokens", "max_tokens", "max_episodes", "max_groups"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more, or None for no limit.")

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
 from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.learning.sample import Sample
 from maskgym.agents.learning.step_stats import StepStats
 

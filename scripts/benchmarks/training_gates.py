@@ -15,7 +15,7 @@ from torch import Tensor
 from maskgym.agents.alarms import AlarmConfig, alarms_of
 from maskgym.agents.engines.engine import Engine, Request, SamplingParams, open_engine
 from maskgym.agents.engines.engine import EngineConfig as AnyEngineConfig
-from maskgym.agents.learning.learner import load_model
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.learning.packing import micro_batches
 from maskgym.agents.learning.sample import Sample
 

@@ -22,8 +22,9 @@ import torch
 from maskgym.agents.engines.engine import EngineConfig, open_engine
 from maskgym.agents.guidance.config import GuidanceConfig, make_planner
 from maskgym.agents.learning.advantages import AdvantageConfig, advantages_of
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
 from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.learning.sample import Sample
 from maskgym.agents.rollouts.chat import Chat, load_tokenizer
 from maskgym.agents.rollouts.env_pool import EnvPool

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from maskgym.agents.distributed import World, open_world
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.learning.sample import Sample
 
 from .tables import Table

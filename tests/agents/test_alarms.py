@@ -19,8 +19,8 @@ FINE: dict[str, Any] = {
 
 
 def test_a_healthy_step_raises_no_alarm() -> None:
-    assert alarms_of(FINE, AlarmConfig()) == []
-    assert alarms_of({}, AlarmConfig()) == []
+    assert alarms_of(FINE, AlarmConfig()) == {}
+    assert alarms_of({}, AlarmConfig()) == {}
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,9 @@ def test_a_healthy_step_raises_no_alarm() -> None:
     ],
 )
 def test_each_limit_has_a_warning_that_says_what_to_do(name: str, value: float, said: str) -> None:
-    (alarm,) = alarms_of({**FINE, name: value}, AlarmConfig())
-    assert said in alarm
+    alarms = alarms_of({**FINE, name: value}, AlarmConfig())
+    assert list(alarms) == [name]
+    assert said in alarms[name]
 
 
 def test_limits_can_be_moved() -> None:

@@ -100,6 +100,8 @@ def test_a_resumed_run_repeats_the_numbers_of_one_that_was_not_stopped(
     assert all(row["train/logprob_gap"] < limit for row in rows)
     if learner.loss.kl_coef:
         assert rows[-1]["train/reference_kl"] > 0
+    adapter = whole.last_checkpoint() / "adapter" / "adapter_model.safetensors"
+    assert adapter.is_file() is (learner.lora is not None)
 
 
 def test_imitation_comes_first_and_is_resumed_where_it_stopped(

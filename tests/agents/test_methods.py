@@ -49,7 +49,7 @@ def test_a_preset_that_is_changed_stays_as_it_was_for_others() -> None:
 
 def test_smepo_has_the_hyper_parameters_of_its_scripts() -> None:
     settings = method_settings("smepo")
-    learner = config_from_dict(LearnerConfig, settings["learner"])
+    learner = config_from_dict(LearnerConfig, settings["learner"]).over(500)
     loss = learner.loss
     assert (loss.clip_low, loss.clip_high, loss.dual_clip) == (0.0, 5.0, 3.0)
     assert loss.reduction == "sequence"

@@ -31,7 +31,7 @@ def test_the_published_hyper_parameters_of_smepo(size: str, gpus: int) -> None:
     assert config.max_model_len == 4096 + 12288
     assert (learner.lr, learner.weight_decay, learner.max_grad_norm) == (1e-6, 0.1, 1.0)
     assert (learner.updates_per_batch, learner.warmup_share) == (4, 0.1)
-    assert learner.decay_steps == 500 * 4
+    assert learner.over(trainer.num_steps).decay_steps == 500 * 4
     loss = learner.loss
     assert (loss.clip_low, loss.clip_high, loss.dual_clip) == (0.0, 5.0, 3.0)
     assert (loss.reduction, loss.kl_coef, loss.entropy_coef) == ("sequence", 0.0, 0.0)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskgym.agents.experiment import ExperimentConfig
-from maskgym.agents.learning.learner import load_model
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.rollouts.chat import Chat, load_tokenizer
 from maskgym.agents.warm_start import LessonShare, WarmStartConfig, make_warm_model, play_lessons
 from maskgym.envs import EpisodeConfig, SearchConfig, XMLProtocol

@@ -122,6 +122,14 @@ def test_a_run_folder_that_exists_is_refused_and_kept(tmp_path: Path) -> None:
         ("train --run r --tasks testbed:levle=1 --model new", "levle"),
         ("train --run r --tasks testbed:level=1 --model new --set trainer.num_stps=3", "num_steps"),
         ("train --run nowhere --resume", "No run in"),
+        (
+            "train --run r --tasks testbed:level=1 --model new --engine remote --max-tokens 16 "
+            '--set engine_options={"servers":["http://127.0.0.1:9"]}',
+            "does not answer (ConnectionRefusedError",
+        ),
+        ("train --run r --tasks testbed:level=1 --model new --num-eval-tasks 0", "at least 1"),
+        ("train --run r --tasks testbed:level=1 --model new --ranks 3", "3 ranks cannot share"),
+        ("train --run r --env CartPole-v1 --tasks env --model new", "cannot be made"),
         ("eval --tasks testbed:level=1 --model nothing --out o", "No model folder"),
     ],
 )
@@ -163,3 +171,44 @@ def test_ctrl_c_in_the_middle_of_training_loses_nothing(tmp_path: Path) -> None:
     for path in (run / "trajectories").glob("*.jsonl"):
         assert all(json.loads(line) for line in path.read_text().splitlines())
     assert (run / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_two_ranks_are_killed_and_one_rank_goes_on(tmp_path: Path) -> None:
+    words = (
+        "train --tasks testbed:level=1 --eval-tasks testbed:level=1,split=test --run run --ranks 2 "
+        + SMALL.replace("--steps 2", "--steps 500")
+        + " --checkpoint-every 1"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(
+        command(words, folder=tmp_path),
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = tmp_path / "run"
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints/step-000002").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first_rank = int((run / "run.lock").read_text())
+    refused = maskgym("train --run run --resume", folder=tmp_path)
+    assert refused.returncode == 2
+    assert f"process {first_rank} trains in it" in refused.stderr
+    os.kill(first_rank, signal.SIGKILL)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 128 + signal.SIGKILL
+    assert "rank 0 was ended by SIGKILL" in said
+    last = int(sorted((run / "checkpoints").glob("step-*"))[-1].name.split("-")[1])
+    ignored = maskgym("train --run run --resume --lr 1e-3", folder=tmp_path)
+    assert ignored.returncode == 2
+    assert "--lr would be ignored" in ignored.stderr
+    done = maskgym(f"train --run run --resume --ranks 1 --steps {last + 2}", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(last + 3))
+    again = maskgym("train --run run --resume", folder=tmp_path)
+    assert again.returncode == 0
+    assert f"is at step {last + 2} of {last + 2} already" in again.stdout

@@ -25,7 +25,8 @@ from maskgym.agents.engines.engine import SamplingParams
 from maskgym.agents.engines.transformers_engine import TransformersEngine
 from maskgym.agents.guidance.config import Slot
 from maskgym.agents.guidance.supervised import Lesson, expert_trajectories
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.rollouts.chat import Chat, load_tokenizer
 from maskgym.agents.rollouts.env_pool import EnvPool
 from maskgym.agents.rollouts.rollout import RolloutConfig, rollout

@@ -19,6 +19,7 @@ class StandInServer:
     def __init__(self) -> None:
         self.version = "0"
         self.logprobs_mode = "processed_logprobs"
+        self.seeds = "work"
         self.calls: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.weights: dict[str, Any] = {}
@@ -54,7 +55,12 @@ class StandInServer:
             files = sorted(Path(args[0]).glob("*.safetensors"))
             self.weights = {k: v for file in files for k, v in load_file(file).items()}
             self.version = args[1]
-        return {"version": self.version, "logprobs_mode": self.logprobs_mode, "dtype": "float32"}
+        return {
+            "version": self.version,
+            "logprobs_mode": self.logprobs_mode,
+            "dtype": "float32",
+            "seeds": self.seeds,
+        }
 
     def _handler(stand_in) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):

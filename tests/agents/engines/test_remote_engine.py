@@ -263,6 +263,9 @@ def test_a_server_started_in_another_way_is_refused_with_the_command(
     servers = tuple(server.address for server in stand_ins)
     with pytest.raises(EngineServerError, match=r"raw_logprobs.*--worker-extension-cls"):
         RemoteEngine(tiny_model_dir, config=RemoteEngineConfig(servers=servers))
+    stand_ins[1].logprobs_mode, stand_ins[1].seeds = "processed_logprobs", "break"
+    with pytest.raises(EngineServerError, match="add --no-enable-chunked-prefill"):
+        RemoteEngine(tiny_model_dir, config=RemoteEngineConfig(servers=servers))
     nowhere = RemoteEngineConfig(servers=("http://127.0.0.1:9",))
     with pytest.raises(EngineServerError, match=r"127\.0\.0\.1:9 does not answer.*Start it with"):
         RemoteEngine(tiny_model_dir, config=nowhere)

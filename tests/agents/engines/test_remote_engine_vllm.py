@@ -113,6 +113,19 @@ def test_after_each_update_it_says_what_the_engine_in_this_process_says(
         assert done["text"].finish_reason is FinishReason.STOP
 
 
+def test_more_seeded_prompts_than_a_step_takes_are_all_answered(engine: RemoteEngine) -> None:
+    """Together they exceed `max_num_batched_tokens` many times over: vLLM would split one of them."""
+    requests = [
+        request(f"{n}", prompt(n, 300 + n), max_tokens=4, temperature=1.0, seed=n)
+        for n in range(64)
+    ]
+    done = run(engine, *requests)
+    again = run(engine, requests[63], requests[17])
+    assert len(done) == 64
+    assert_alike(again["63"], done["63"])
+    assert_alike(again["17"], done["17"])
+
+
 def test_an_aborted_request_gives_what_has_come(engine: RemoteEngine) -> None:
     whole = run(engine, request("a", prompt(0, 20), max_tokens=480))["a"]
     engine.submit(request("a", prompt(0, 20), max_tokens=480))

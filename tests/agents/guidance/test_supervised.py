@@ -15,8 +15,9 @@ from maskgym.agents.guidance.supervised import (
     SupervisedStage,
     supervised_training,
 )
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
 from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.rollouts.chat import Chat
 from maskgym.agents.rollouts.env_pool import EnvPool
 from maskgym.agents.rollouts.trajectory import TokenSequence
@@ -181,6 +182,18 @@ def test_experts_can_be_shown_a_scaffold(tiny_tokenizer: Any) -> None:
         assert "[ NUMBER ]" in text or "[NUMBER]" in text
 
 
+def test_a_share_of_the_experts_shows_its_scaffold_and_the_same_ones_each_time(
+    tiny_tokenizer: Any,
+) -> None:
+    config = SupervisedConfig(batch_size=64, scaffold_policy="all", scaffold_share=0.25)
+    stages = [make_stage(make_tasks(64), tiny_tokenizer, config, seed=3) for _ in range(2)]
+    first, second = (stage.batch(1) for stage in stages)
+    assert first == second
+    texts = [tiny_tokenizer.decode(sequence.ids) for sequence in first]
+    num_shown = sum("NUMBER" in text for text in texts)
+    assert 6 <= num_shown <= 26  # 16 expected, three standard deviations are 10
+
+
 def test_mixed_likelihood_gives_the_step_its_experts_with_a_fixed_weight(
     tiny_tokenizer: Any,
 ) -> None:
@@ -239,6 +252,7 @@ def test_a_policy_update_with_experts_makes_them_likelier(
         ({"batch_size": 0}, "at least 0 and 1"),
         ({"lr": 0.0}, "above 0"),
         ({"warmup_share": 2.0}, "between 0 and 1"),
+        ({"scaffold_share": -0.5}, "between 0 and 1"),
         ({"mix": "row"}, "choose one of none, likelihood, expert_row"),
         ({"mix_weight": 0.0}, "above 0"),
         ({"num_workers": 0}, "at least 1"),

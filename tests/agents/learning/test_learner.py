@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
 from maskgym.agents.learning.lora import LoRAConfig
 from maskgym.agents.learning.losses import LossConfig
 from maskgym.agents.learning.mini_batches import updates_of_groups
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.learning.sample import Sample
 from maskgym.agents.rollouts.trajectory import TokenSequence
 
@@ -459,6 +460,16 @@ def test_imitation_raises_the_likelihood_of_the_lesson(tiny_model_dir: Path) -> 
     losses = [one.supervised_step(sequences).loss for _ in range(15)]
     assert losses[0] == pytest.approx(-sum(tokens) / len(tokens), abs=1e-5)
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_step_of_imitation_takes_the_learning_rate_it_is_given(tiny_model_dir: Path) -> None:
+    """Adam's first step moves a weight by the rate times the sign of its gradient."""
+    sequences = [s.sequence for s in make_samples()]
+    for given, rate in ((0.004, 0.004), (None, 0.001)):
+        one = learner(tiny_model_dir, lr=0.001)
+        before = weights(one)
+        assert one.supervised_step(sequences, lr=given).lr == rate
+        assert float((weights(one) - before).abs().max()) == pytest.approx(rate, rel=1e-2)
 
 
 def test_norms_and_biases_do_not_decay(tiny_model_dir: Path) -> None:

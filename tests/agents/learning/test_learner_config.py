@@ -22,6 +22,8 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
     [
         ({"lr": 0.0}, "above 0"),
         ({"updates_per_batch": 0}, "at least 1"),
+        ({"warmup_steps": 5, "decay_steps": 4}, "fall before it has risen"),
+        ({"max_skipped": -1}, "not below 0"),
         ({"packing": "pack"}, "packed, padded"),
         ({"precision": "fp16"}, "float32, bfloat16"),
         ({"warmup_share": 0.1}, "give decay_steps too"),
@@ -31,3 +33,13 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LearnerConfig(**settings)
+
+
+def test_a_fall_over_the_whole_run_takes_its_length_from_it() -> None:
+    config = LearnerConfig(lr=1.0, warmup_share=0.1, decay_steps=None, updates_per_batch=4)
+    over = config.over(25)
+    assert over.decay_steps == 100
+    assert over.lr_at(9) == pytest.approx(1.0)
+    assert over.lr_at(100) == pytest.approx(0.1)
+    fixed = LearnerConfig(decay_steps=7)
+    assert fixed.over(25) is fixed

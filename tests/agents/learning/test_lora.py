@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
 from maskgym.agents.learning.lora import (
     LoRAConfig,
     add_lora,
@@ -15,6 +15,7 @@ from maskgym.agents.learning.lora import (
     without_adapters,
 )
 from maskgym.agents.learning.losses import LossConfig
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.learning.sample import Sample
 from maskgym.agents.rollouts.trajectory import TokenSequence
 

@@ -67,7 +67,7 @@ def test_an_error_of_another_kind_is_not_taken_for_lack_of_memory() -> None:
 
 
 def test_an_empty_pass_leaves_gradients_of_zero(tiny_model_dir: Path) -> None:
-    from maskgym.agents.learning.learner import load_model
+    from maskgym.agents.learning.model_folder import load_model
 
     model = load_model(tiny_model_dir, device="cpu")
     PASSES._empty_pass(TokenScorer(model), with_gradient=True)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from maskgym.agents.learning.learner import Learner, LearnerConfig, load_model
+from maskgym.agents.learning.learner import Learner, LearnerConfig
+from maskgym.agents.learning.model_folder import load_model
 from maskgym.agents.learning.precision import MasterWeights, cast_weights
 from maskgym.agents.rollouts.trajectory import TokenSequence
 

@@ -11,8 +11,8 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_testbed_recipe_learns_from_nothing_by_imitation(tmp_path: Path) -> None:
-    """Minutes: an untrained model solves held-out problems after imitation, and GRPO keeps that."""
+def test_the_testbed_recipe_learns_from_nothing_by_imitation_and_keeps_it(tmp_path: Path) -> None:
+    """Two minutes: an untrained model solves held-out problems after imitation, and GRPO keeps that."""
     done = subprocess.run(
         [sys.executable, "-m", "maskgym", "train", "--recipe", "testbed-cpu", "--run", "run"],
         cwd=tmp_path,
@@ -23,5 +23,5 @@ def test_the_testbed_recipe_learns_from_nothing_by_imitation(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     evals = [row for row in rows if "eval/accuracy" in row]
-    assert evals[0]["eval/accuracy"] > 0.2  # a guess pays 2%
+    assert evals[0]["eval/accuracy"] > 0.4  # a guess pays 2%
     assert evals[-1]["eval/accuracy"] > evals[0]["eval/accuracy"] - 0.1

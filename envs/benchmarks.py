@@ -240,7 +240,8 @@ def _missing(benchmark: Benchmark, split: BenchmarkSplit, folder: Path | None, r
     others = [file.path for file in split.files[1:]]
     if others:
         text += f" (or, as others publish it, {' or '.join(others)} in that data folder)"
-    text += f"; or name the folder that has it: --data FOLDER, or ${DATA_VARIABLE}."
+    text += f"; or name the folder that has it: ${DATA_VARIABLE}, {PREFIX}{benchmark.name},data=FOLDER, "
+    text += "or --data FOLDER of `maskgym eval`."
     here = [s.name for s in benchmark.splits if s is not split and _find_local(s, folder)]
     if here:
         name, there = benchmark.name, here[0]

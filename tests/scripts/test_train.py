@@ -119,18 +119,37 @@ def test_a_run_folder_that_exists_is_refused_and_kept(tmp_path: Path) -> None:
         ("train --run r --tasks testbed:level=1 --model nothing", "No model"),
         ("train --run r --tasks nothing.jsonl --model new", "nothing.jsonl"),
         ("train --run r --env serch --tasks testbed:level=1 --model new", "maskgym/Search-v0"),
-        ("train --run r --tasks testbed:levle=1 --model new", "levle"),
+        pytest.param(
+            "train --run r --tasks testbed:levle=1 --model new", "levle", marks=pytest.mark.slow
+        ),
         ("train --run r --tasks testbed:level=1 --model new --set trainer.num_stps=3", "num_steps"),
-        ("train --run nowhere --resume", "No run in"),
-        (
+        pytest.param("train --run nowhere --resume", "No run in", marks=pytest.mark.slow),
+        pytest.param(
             "train --run r --tasks testbed:level=1 --model new --engine remote --max-tokens 16 "
             '--set engine_options={"servers":["http://127.0.0.1:9"]}',
             "does not answer (ConnectionRefusedError",
+            marks=pytest.mark.slow,
         ),
-        ("train --run r --tasks testbed:level=1 --model new --num-eval-tasks 0", "at least 1"),
-        ("train --run r --tasks testbed:level=1 --model new --ranks 3", "3 ranks cannot share"),
-        ("train --run r --env CartPole-v1 --tasks env --model new", "cannot be made"),
-        ("eval --tasks testbed:level=1 --model nothing --out o", "No model folder"),
+        pytest.param(
+            "train --run r --tasks testbed:level=1 --model new --num-eval-tasks 0",
+            "at least 1",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "train --run r --tasks testbed:level=1 --model new --ranks 3",
+            "3 ranks cannot share",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "train --run r --env CartPole-v1 --tasks env --model new",
+            "cannot be made",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "eval --tasks testbed:level=1 --model nothing --out o",
+            "No model folder",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(tmp_path: Path, words: str, said: str) -> None:

@@ -164,24 +164,6 @@ def load_checkpoint(
     return state
 
 
-def checkpoints(folder: str | Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    return whole_checkpoints(Path(folder))
-
-
-def last_checkpoint(folder: str | Path) -> Path:
-    """The newest checkpoint.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    if not (found := checkpoints(folder)):
-        raise FileNotFoundError(
-            f"{str(folder)!r} has no checkpoint yet; start the run again in another folder."
-        )
-    return found[-1]
-
-
 def has_finite_weights(model: torch.nn.Module) -> bool:
     """Whether this rank's part of the trained weights holds no NaN and no infinity."""
     parts = (p.detach() for p in model.parameters() if p.requires_grad)
@@ -332,7 +314,7 @@ def _tidy(folder: Path) -> None:
 
 
 def _remove_old(folder: Path, keep: int) -> None:
-    found = checkpoints(folder)
+    found = whole_checkpoints(folder)
     best = [path for path in found if _description(path)["is_best"]]
     for path in found[:-keep]:
         if path not in best[-1:]:

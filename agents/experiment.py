@@ -3,6 +3,7 @@
 `maskgym train` and `maskgym demo` are thin layers over this file.
 """
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 
 from ..envs import TextEnv
@@ -19,12 +22,19 @@ from .engines.engine import Engine, check_model_dir, is_out_of_memory
 from .learning.learner import Learner
 from .learning.learner_config import LearnerConfig
 from .learning.model_folder import load_model
-from .play_config import PlayConfig, make_engine, make_env, task_source, with_stop_strings
+from .play_config import (
+    PlayConfig,
+    engine_name,
+    make_engine,
+    make_env,
+    task_source,
+    with_stop_strings,
+)
 from .rollouts.chat import Chat, Tokenizer, load_tokenizer
 from .rollouts.env_pool import EnvPool
 from .run_folder import RunFolder
 from .tiny_model import TinyModelConfig
-from .trainer import Trainer, seed_everything
+from .trainer import Trainer
 from .trainer_config import TrainerConfig
 
 
@@ -141,7 +151,7 @@ def open_trainer(
         tokenizer = load_tokenizer(model_dir)
         check_model_fits(model_dir, tokenizer, max_model_len=config.max_model_len)
         engine: Engine | None = None
-        if config.engine != "transformers":
+        if engine_name(config) != "transformers":
             # Before the learner: vLLM measures the free memory while it starts.
             engine = make_engine(model_dir, config, is_sender=world.is_main, report=report)
         with weights_named(model_dir):
@@ -166,6 +176,13 @@ def open_trainer(
         if is_resumed:
             trainer.resume()
         yield trainer
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds the generators that libraries may use; ours take explicit seeds."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def make_learner(config: ExperimentConfig, model_dir: Path, world: World) -> Learner:

@@ -144,6 +144,13 @@ def with_stop_strings(rollout: RolloutConfig, env: TextEnv) -> RolloutConfig:
     return rollout if rollout.stop else replace(rollout, stop=tuple(env.stop_strings))
 
 
+def engine_name(config: PlayConfig) -> str:
+    """The engine that a run begins with: under "auto" vLLM where it is installed."""
+    if config.engine != "auto":
+        return config.engine
+    return "transformers" if importlib.util.find_spec("vllm") is None else "vllm"
+
+
 def make_engine(
     model: str | Path,
     config: PlayConfig,
@@ -161,15 +168,13 @@ def make_engine(
     Raises:
         ValueError: If an engine option is misspelt or has a bad value.
     """
-    name = config.engine
-    if name == "auto":
-        name = "transformers"
-        if importlib.util.find_spec("vllm") is not None:
-            try:
-                return open_engine(model, name="vllm", config=_engine_config(config, "vllm"))
-            except (ImportError, OSError, RuntimeError) as error:
-                report(f"vLLM does not start here ({error}); sampling with Transformers instead.")
-                config = replace(config, engine_options={})  # they were vLLM's
+    name = engine_name(config)
+    if config.engine == "auto" and name == "vllm":
+        try:
+            return open_engine(model, name=name, config=_engine_config(config, name))
+        except (ImportError, OSError, RuntimeError) as error:
+            report(f"vLLM does not start here ({error}); sampling with Transformers instead.")
+            name, config = "transformers", replace(config, engine_options={})  # they were vLLM's
     settings = _engine_config(config, name, is_sender=is_sender)
     if name != "transformers" or learner is None or not learner.is_shareable:
         return open_engine(model, name=name, config=settings)

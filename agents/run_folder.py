@@ -217,12 +217,7 @@ class RunFolder:
         Raises:
             FileNotFoundError: If the run has none yet.
         """
-        found = self.checkpoints()
-        if not found:
-            raise FileNotFoundError(
-                f"{str(self.path)!r} has no checkpoint yet; start the run again in another folder."
-            )
-        return found[-1]
+        return last_checkpoint(self.checkpoints_path)
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
@@ -235,6 +230,19 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     found = {_step_of(path): path for path in folder.glob(".replaced-*[0-9]")}
     found |= {_step_of(path): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
     return [found[step] for step in sorted(found)]
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint in a folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if not (found := whole_checkpoints(folder)):
+        raise FileNotFoundError(
+            f"{str(folder)!r} has no checkpoint yet; start the run again in another folder."
+        )
+    return found[-1]
 
 
 def _step_of(path: Path) -> int:

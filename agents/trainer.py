@@ -7,16 +7,12 @@ bare. Killed at any moment, a run resumes from the last checkpoint to the same n
 numbers are those of one rank with all of them.
 """
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
 from typing import Any
-
-import numpy as np
-import torch
 
 from ..envs import Task
 from .alarms import alarms_of
@@ -136,7 +132,6 @@ class Trainer:
         if self.world.is_main:
             self.folder.forget_after(self.step, supervised_step=self.supervised_step)
         self.world.barrier()
-        self._push_weights()
 
     def run(self) -> bool:
         """Trains up to `num_steps`; whether it got there (False: it was asked to stop)."""
@@ -144,7 +139,8 @@ class Trainer:
             self.config.trackers, first_step=self.step + 1, is_resumed=self._is_resumed
         )
         try:
-            self._push_weights()  # a server that runs elsewhere may still have those of another run
+            # A resumed run has other weights than its folder; a server elsewhere may have another run's.
+            self._push_weights()
             self._imitate()
             if self.step == 0 and not self._has_first_evaluation():
                 evaluation = self._evaluate()
@@ -402,13 +398,6 @@ class Trainer:
     def _stop_if_asked(self) -> None:
         if self.world.max(int(self.should_stop())):
             raise RolloutInterruptedError([])
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds the generators that libraries may use; ours take explicit seeds."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _mix(seed: int, step: int) -> int:

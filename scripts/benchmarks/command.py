@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .tables import Table
@@ -90,3 +91,11 @@ def _write(path: Path, tables: Sequence[Table]) -> None:
     else:
         text = "\n".join(table.to_markdown() for table in tables)
     path.write_text(text, encoding="utf-8")
+
+
+def library_version(library: str) -> str | None:
+    """The version of an installed library; None where it is not installed."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None

@@ -16,10 +16,16 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .command import Measure, add_common_arguments, chosen_parts, print_tables, run_command
+from .command import (
+    Measure,
+    add_common_arguments,
+    chosen_parts,
+    library_version,
+    print_tables,
+    run_command,
+)
 from .retrieval_env import measure_env
 from .retrieval_parity import measure_parity
 from .retrieval_service import measure_service
@@ -131,20 +137,13 @@ def _setting(args: argparse.Namespace) -> Table:
         platform.machine(),
         os.cpu_count(),
         str(args.data.is_dir()),
-        *map(_version, _LIBRARIES),
+        *map(library_version, _LIBRARIES),
     )
     if not args.data.is_dir():
         table.notes.append(
             f"{args.data} is no folder: real data is left out. Set MASKGYM_DATA or give --data."
         )
     return table
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

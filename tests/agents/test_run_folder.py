@@ -72,7 +72,7 @@ def test_a_run_without_checkpoint_says_so(tmp_path: Path) -> None:
 
 def test_the_saved_configuration_is_plain_json(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", TrainerConfig())
-    json.loads((folder.path / "config.json").read_text())
+    assert json.loads((folder.path / "config.json").read_text())["num_steps"] == 100
 
 
 def test_a_run_folder_needs_no_torch() -> None:

@@ -13,42 +13,12 @@ import pytest
 
 from maskgym.agents.alarms import AlarmConfig
 from maskgym.agents.experiment import ExperimentConfig, open_trainer
-from maskgym.agents.guidance.config import GuidanceConfig
-from maskgym.agents.learning.learner_config import LearnerConfig
 from maskgym.agents.rollouts.chat import Chat, load_tokenizer
-from maskgym.agents.rollouts.rollout import RolloutConfig, RolloutInterruptedError
+from maskgym.agents.rollouts.rollout import RolloutInterruptedError
 from maskgym.agents.rollouts.trajectory import TokenSequence
 from maskgym.agents.run_folder import RunFolder
-from maskgym.agents.trainer_config import TrainerConfig
-from maskgym.envs import EpisodeConfig
 
-
-def experiment(model: Path, **trainer: Any) -> ExperimentConfig:
-    return ExperimentConfig(
-        env_id="maskgym/Search-v0",
-        model=str(model),
-        train_tasks="testbed:level=1",
-        eval_tasks="testbed:level=1,split=test",
-        num_eval_tasks=4,
-        engine="transformers",
-        max_model_len=400,
-        episode=EpisodeConfig(instructions="", max_turns=2),
-        learner=LearnerConfig(lr=1e-3),
-        trainer=TrainerConfig(
-            tasks_per_step=2,
-            checkpoint_every=1,
-            eval_every=2,
-            trajectories_every=1,
-            trackers=(),
-            guidance=GuidanceConfig(planner="mixed", group_size=4),
-            rollout=RolloutConfig(max_tokens_per_turn=8, num_env_workers=0),
-            **trainer,
-        ),
-    )
-
-
-def without_times(folder: RunFolder) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "time"} for row in folder.metrics()]
+from .run_cases import experiment, without_times
 
 
 def run(config: ExperimentConfig, path: Path, **kwargs: Any) -> RunFolder:

@@ -160,26 +160,30 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path: Path, words: str, 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
-def test_ctrl_c_in_the_middle_of_training_loses_nothing(tmp_path: Path) -> None:
-    words = (
-        "train --tasks testbed:level=1 --eval-tasks testbed:level=1,split=test --run run "
+def running(words: str, *, folder: Path) -> tuple["subprocess.Popen[str]", Path]:
+    """A long run under way, with its second checkpoint written, and its folder."""
+    whole = (
+        f"train --tasks testbed:level=1 --eval-tasks testbed:level=1,split=test --run run {words} "
         + SMALL.replace("--steps 2", "--steps 500")
         + " --checkpoint-every 1"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
-        command(words, folder=tmp_path),
-        cwd=tmp_path,
-        env=environment,
+        command(whole, folder=folder),
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    run = tmp_path / "run"
     deadline = time.monotonic() + 120
-    while not (run / "checkpoints/step-000002").is_dir() and time.monotonic() < deadline:
+    while not (folder / "run/checkpoints/step-000002").is_dir() and time.monotonic() < deadline:
         time.sleep(0.05)
+    return child, folder / "run"
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle_of_training_loses_nothing(tmp_path: Path) -> None:
+    child, run = running("", folder=tmp_path)
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 130
@@ -194,24 +198,7 @@ def test_ctrl_c_in_the_middle_of_training_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_are_killed_and_one_rank_goes_on(tmp_path: Path) -> None:
-    words = (
-        "train --tasks testbed:level=1 --eval-tasks testbed:level=1,split=test --run run --ranks 2 "
-        + SMALL.replace("--steps 2", "--steps 500")
-        + " --checkpoint-every 1"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(
-        command(words, folder=tmp_path),
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    run = tmp_path / "run"
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints/step-000002").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    child, run = running("--ranks 2", folder=tmp_path)
     first_rank = int((run / "run.lock").read_text())
     refused = maskgym("train --run run --resume", folder=tmp_path)
     assert refused.returncode == 2
